@@ -1,0 +1,349 @@
+"""One run folder on disk: walk it safely, take its snapshot, open its files.
+
+The walk never leaves the folder: directories are opened one below the other with ``O_NOFOLLOW`` and by
+descriptor, so that a link swapped in half-way leads nowhere; only regular files on the folder's own device
+count. ``wandb.Artifact.add_dir`` follows links and dies in a link cycle, so it is never used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, cast
+
+from wandb_outbox.errors import FolderChanged, Rejected
+from wandb_outbox.model import Excluded, FileStat, Snapshot
+
+SECRET_PATTERNS: tuple[str, ...] = (
+    ".env*", "*.pem", "*.key", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", "_netrc", ".pgpass",
+    "credentials*", "kubeconfig*", ".git-credentials", ".pypirc", ".npmrc", ".htpasswd", "*.kdbx", "*.p12", "*.pfx",
+)  # fmt: skip
+SECRET_DIRECTORIES: tuple[str, ...] = (".aws", ".ssh", ".gnupg", ".kube", ".docker", ".azure", ".gcloud")
+JUNK_DIRECTORIES: tuple[str, ...] = (".git", ".hg", ".svn", "__pycache__", ".cache", ".ipynb_checkpoints", ".mypy_cache")
+JUNK_PATTERNS: tuple[str, ...] = ("*.pyc", ".DS_Store", ".nfs*", ".fuse_hidden*", ".outbox-done")
+OWN_DIRECTORY = "wandb"
+"""The SDK's own directory in a run folder: never part of the artifact and never a sighting."""
+
+MAX_DEPTH = 64
+MAX_FILES = 200_000
+
+_SECRET = re.compile("|".join(fnmatch.translate(pattern) for pattern in SECRET_PATTERNS))
+_JUNK = re.compile("|".join(fnmatch.translate(pattern) for pattern in JUNK_PATTERNS))
+_TFEVENTS = ".tfevents."
+
+
+class FolderGone(FolderChanged):
+    """The folder is not there (any more), or is not a directory."""
+
+
+class FolderUnreadable(Rejected):
+    """The folder, or a part of it, may not be read by us."""
+
+
+Selector = Callable[[str, bool], str | None]
+"""Says of a relative path (and whether it is a directory) why it is left out, or ``None`` to take it."""
+
+
+def default_selector(path: str, is_directory: bool) -> str | None:
+    """Leave out what could hold secrets and what is no result (DESIGN section 8)."""
+    name = path.rpartition("/")[2]
+    if is_directory:
+        if name in SECRET_DIRECTORIES:
+            return "could hold credentials"
+        if name in JUNK_DIRECTORIES:
+            return "a cache or version control"
+        if name == OWN_DIRECTORY and "/" not in path:
+            return "W&B's own directory"
+        return None
+    if _SECRET.match(name):
+        return "could hold credentials"
+    if _JUNK.match(name):
+        return "not a result"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The rules of one root on what is left out: the defaults, plus ``exclude``, less ``include``.
+
+    ``exclude`` and ``include`` are gitignore patterns; ``include`` wins over ``exclude`` and over the defaults,
+    so that a person can take a file that only looks like a secret.
+    """
+
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+
+    def selector(self) -> Selector:
+        """The rules as a function; pathspec is loaded only when there are patterns (46 ms of start-up)."""
+        if not self.exclude and not self.include:
+            return default_selector
+        import pathspec  # noqa: PLC0415  measured start-up cost, needed only with patterns
+
+        exclude = pathspec.GitIgnoreSpec.from_lines(self.exclude)
+        include = pathspec.GitIgnoreSpec.from_lines(self.include)
+
+        def select(path: str, is_directory: bool) -> str | None:
+            name = f"{path}/" if is_directory else path
+            if include.match_file(name):
+                return None
+            if exclude.match_file(name):
+                return "excluded by the configuration"
+            return default_selector(path, is_directory)
+
+        return select
+
+
+def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
+    """Walk the folder once and return what is in it.
+
+    Raises :class:`FolderGone` when it is not there or is no directory, and :class:`FolderUnreadable` when it, or
+    a subfolder of it, may not be read (an upload without that part would not be the whole folder).
+    """
+    files: list[FileStat] = []
+    excluded: list[Excluded] = []
+    directories: list[str] = []
+    watched: list[str] = []
+    newest = 0
+    birth = birth_of(path)
+    with open_folder(path) as top:
+        device = os.fstat(top).st_dev
+        newest = os.fstat(top).st_ctime_ns
+        # An explicit stack of (descriptor, prefix): the depth is bounded, so the descriptors are, too.
+        stack: list[tuple[int, str, Iterator[os.DirEntry[str]]]] = [(top, "", _scan(top, path))]
+        try:
+            while stack:
+                directory, prefix, entries = stack[-1]
+                entry = next(entries, None)
+                if entry is None:
+                    stack.pop()
+                    if directory != top:
+                        os.close(directory)
+                    continue
+                relative = prefix + entry.name
+                try:
+                    info = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if not _is_utf8(relative):
+                    excluded.append(Excluded(relative, "its name is not valid UTF-8"))
+                    continue
+                mode = info.st_mode
+                in_own = relative == OWN_DIRECTORY or relative.startswith(OWN_DIRECTORY + "/")
+                if not in_own:
+                    newest = max(newest, info.st_ctime_ns)
+                if stat.S_ISLNK(mode):
+                    excluded.append(Excluded(relative, "a symbolic link"))
+                elif info.st_dev != device:
+                    excluded.append(Excluded(relative, "on another file system"))
+                elif stat.S_ISDIR(mode):
+                    reason = selector(relative, True)
+                    if reason is not None:
+                        excluded.append(Excluded(relative + "/", reason))
+                        if in_own:
+                            watched.extend(_open_logs(directory, entry.name, relative))
+                    elif len(stack) >= MAX_DEPTH:
+                        excluded.append(Excluded(relative + "/", f"deeper than {MAX_DEPTH} levels"))
+                    else:
+                        child = _open_directory(entry.name, directory, relative, path)
+                        if child is not None:
+                            directories.append(relative)
+                            stack.append((child, relative + "/", _scan(child, path)))
+                elif not stat.S_ISREG(mode):
+                    excluded.append(Excluded(relative, "not a regular file"))
+                else:
+                    reason = selector(relative, False)
+                    if reason is not None:
+                        excluded.append(Excluded(relative, reason))
+                    else:
+                        files.append(
+                            FileStat(relative, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+                        )
+                        if len(files) > MAX_FILES:
+                            raise Rejected(
+                                f"{path} holds more than {MAX_FILES:,} files",
+                                hint="pack them, or leave some out with `exclude` in the configuration",
+                            )
+        finally:
+            for directory, _, _ in stack:
+                if directory != top:
+                    os.close(directory)
+    files.sort(key=lambda file: os.fsencode(file.path))
+    return Snapshot(tuple(files), tuple(excluded), birth, newest, tuple(directories), tuple(watched))
+
+
+@contextmanager
+def open_folder(path: str) -> Iterator[int]:
+    """Open the folder itself as a descriptor. Raises as :func:`snapshot` does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise _folder_error(path, error) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_file(folder: str, relative: str) -> IO[bytes]:
+    """Open one regular file of the folder for reading, without following a link at any level.
+
+    Raises :class:`FolderChanged` when it is gone or is no regular file any more, :class:`FolderUnreadable` when we
+    may not read it. Never blocks, not even on a FIFO that took the file's place.
+    """
+    parts = relative.split("/")
+    with open_folder(folder) as top:
+        directory = top
+        try:
+            for part in parts[:-1]:
+                child = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                if directory != top:
+                    os.close(directory)
+                directory = child
+            descriptor = os.open(
+                parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory
+            )
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise FolderUnreadable(
+                    f"{folder}: {relative} may not be read by this user",
+                    hint="give the daemon's user read access to it, or exclude it",
+                ) from error
+            raise FolderChanged(f"{folder}: {relative} is gone or was replaced ({error.strerror})") from error
+        finally:
+            if directory != top:
+                os.close(directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FolderChanged(f"{folder}: {relative} is not a regular file any more")
+    return cast(IO[bytes], os.fdopen(descriptor, "rb"))
+
+
+def read_file(folder: str, relative: str, limit: int) -> bytes:
+    """The file's content. Raises :class:`Rejected` when it holds more than ``limit`` bytes, and as :func:`open_file`."""
+    with open_file(folder, relative) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Rejected(f"{folder}: {relative} is larger than {limit:,} bytes")
+    return data
+
+
+def read_tail(folder: str, relative: str, size: int) -> bytes:
+    """The last ``size`` bytes of the file, or all of it. Raises as :func:`open_file`."""
+    with open_file(folder, relative) as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - size))
+        return file.read(size)
+
+
+def birth_of(path: str) -> str:
+    """``"{inode}:{birth time in ns}"`` of the folder; the time is 0 where the file system keeps none.
+
+    Raises :class:`FolderGone` when it is not there.
+    """
+    try:
+        info = os.stat(path, follow_symlinks=False)
+    except OSError as error:
+        raise _folder_error(path, error) from error
+    return f"{info.st_ino}:{_birth_time(path)}"
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _scan(descriptor: int, path: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(descriptor) as entries:
+            return iter(list(entries))
+    except OSError as error:
+        raise _folder_error(path, error) from error
+
+
+def _open_directory(name: str, parent: int, relative: str, path: str) -> int | None:
+    """A subfolder by descriptor; ``None`` when it vanished or became a link meanwhile."""
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            return None
+        raise _folder_error(f"{path}/{relative}", error) from error
+
+
+def _open_logs(parent: int, name: str, relative: str) -> Sequence[str]:
+    """The files one level below ``wandb/run-*``, which a live run keeps open while it writes."""
+    found: list[str] = []
+    try:
+        own = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except OSError:
+        return found
+    try:
+        for run in os.listdir(own):
+            try:
+                directory = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own)
+            except OSError:
+                continue
+            try:
+                found += [f"{relative}/{run}/{file}" for file in os.listdir(directory) if file.endswith(".wandb")]
+            finally:
+                os.close(directory)
+    except OSError:
+        return found
+    finally:
+        os.close(own)
+    return found
+
+
+def _folder_error(path: str, error: OSError) -> FolderGone | FolderUnreadable:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return FolderUnreadable(
+            f"{path} may not be read by this user", hint="give the daemon's user read and search access to it"
+        )
+    if error.errno == errno.ENOTDIR:
+        return FolderGone(f"{path} is not a directory")
+    if error.errno == errno.ELOOP:
+        return FolderGone(f"{path} is a symbolic link")
+    return FolderGone(f"{path} is not there ({error.strerror})")
+
+
+class _Timestamp(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_int64), ("nanoseconds", ctypes.c_uint32), ("pad", ctypes.c_int32)]
+
+
+class _Statx(ctypes.Structure):
+    """``struct statx`` of the kernel (include/uapi/linux/stat.h), as far as the birth time, then padding."""
+
+    _fields_ = [
+        ("mask", ctypes.c_uint32), ("block_size", ctypes.c_uint32), ("attributes", ctypes.c_uint64),
+        ("links", ctypes.c_uint32), ("uid", ctypes.c_uint32), ("gid", ctypes.c_uint32), ("mode", ctypes.c_uint16),
+        ("pad", ctypes.c_uint16), ("inode", ctypes.c_uint64), ("size", ctypes.c_uint64), ("blocks", ctypes.c_uint64),
+        ("attributes_mask", ctypes.c_uint64), ("accessed", _Timestamp), ("born", _Timestamp),
+        ("rest", ctypes.c_uint8 * 192),
+    ]  # fmt: skip
+
+
+_STATX_BTIME = 0x800
+_AT_FDCWD = -100
+_AT_SYMLINK_NOFOLLOW = 0x100
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _birth_time(path: str) -> int:
+    """Birth time in ns by ``statx(2)``, which Python 3.11 does not wrap; 0 where there is none."""
+    if not hasattr(_libc, "statx"):
+        return 0
+    buffer = _Statx()
+    failed = _libc.statx(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, ctypes.byref(buffer))
+    if failed or not buffer.mask & _STATX_BTIME:
+        return 0
+    return int(buffer.born.seconds) * 1_000_000_000 + int(buffer.born.nanoseconds)

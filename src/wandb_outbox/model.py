@@ -1,0 +1,385 @@
+"""The words of the project as values: states, verdicts, snapshots, plans, receipts.
+
+This module imports nothing of ours and does nothing: every other room speaks in these types. Times are
+seconds since the epoch as ``float``; sizes are bytes; paths are ``str`` as :func:`os.fsdecode` gives them,
+so that names that are not UTF-8 survive a round trip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+JsonValue = Any
+"""A value that JSON can hold. ``Any``, because a recursive alias buys no safety at this price."""
+
+
+class State(StrEnum):
+    """Where a run folder stands in the outbox; one sentence each is in :data:`STATE_MEANINGS`."""
+
+    WRITING = "writing"
+    HELD = "held"
+    QUEUED = "queued"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+STATE_MEANINGS: Mapping[State, str] = {
+    State.WRITING: "somebody writes to the folder, or we cannot tell yet that it is finished",
+    State.HELD: "finished, and waits for a person to release it",
+    State.QUEUED: "finished, and waits for its turn or for the network",
+    State.UPLOADING: "an uploader process is delivering it now",
+    State.UPLOADED: "the server confirmed run, artifact, digest and file count",
+    State.FAILED: "given up after its attempts or refused by the server; a person has to look",
+    State.SKIPPED: "left alone on purpose",
+}
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.WRITING: frozenset({State.HELD, State.QUEUED, State.FAILED, State.SKIPPED}),
+    State.HELD: frozenset({State.WRITING, State.QUEUED, State.SKIPPED}),
+    State.QUEUED: frozenset({State.WRITING, State.HELD, State.UPLOADING, State.FAILED, State.SKIPPED}),
+    State.UPLOADING: frozenset({State.WRITING, State.QUEUED, State.UPLOADED, State.FAILED, State.SKIPPED}),
+    State.UPLOADED: frozenset({State.WRITING, State.HELD, State.QUEUED}),
+    State.FAILED: frozenset({State.WRITING, State.QUEUED, State.SKIPPED}),
+    State.SKIPPED: frozenset({State.WRITING, State.QUEUED}),
+}
+"""Every legal change of state. The store refuses all others."""
+
+
+class Verdict(StrEnum):
+    """What completion says of a folder at one moment."""
+
+    WRITING = "writing"
+    SETTLING = "settling"
+    COMPLETE = "complete"
+    CRASHED = "crashed"
+    STALLED = "stalled"
+
+
+class Writers(StrEnum):
+    """Whether any process has a file of the folder open for writing."""
+
+    WRITER = "writer"
+    FREE = "free"
+    UNKNOWN = "unknown"
+
+
+class Kind(StrEnum):
+    """What sort of thing is delivered."""
+
+    FOLDER = "folder"
+    OFFLINE_RUN = "offline-run"
+
+
+class Severity(StrEnum):
+    """How bad a plan's warning is. ``error`` makes ``plan --strict`` exit with 1."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """One regular file of a run folder. ``path`` is relative to the folder, with ``/``."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """Something in the folder that is not uploaded, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run folder at one moment: what would be uploaded, and what would not.
+
+    ``birth`` is ``"{inode}:{birth time in ns or 0}"`` of the folder itself. ``newest_ctime_ns`` is the newest
+    ctime of the folder, its subfolders and its files, uploaded or not, except below ``wandb/``.
+    ``watched`` are excluded files that still count as evidence of a writer (tfevents, ``wandb/``).
+    """
+
+    files: tuple[FileStat, ...]
+    excluded: tuple[Excluded, ...]
+    birth: str
+    newest_ctime_ns: int
+    directories: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Sum of the sizes of the files that would be uploaded."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over (relative path, size, mtime_ns) of the files that would be uploaded."""
+        return fingerprint(self.files)
+
+    def same_bytes_as(self, other: Snapshot) -> bool:
+        """Whether nothing was written between the two: also compares ctime and inode.
+
+        The fingerprint alone would miss a writer that puts the mtime back (``rsync -t``, ``tar``).
+        """
+        return self.files == other.files
+
+    def file(self, path: str) -> FileStat | None:
+        """The file with this relative path, if it would be uploaded."""
+        return next((file for file in self.files if file.path == path), None)
+
+
+def fingerprint(files: Iterable[FileStat]) -> str:
+    """Hash over (relative path, size, mtime_ns), independent of the order of ``files``; 32 hex digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(files, key=lambda file: os.fsencode(file.path)):
+        digest.update(os.fsencode(file.path) + b"\0%d\0%d\n" % (file.size, file.mtime_ns))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class FormatEvidence:
+    """What a format reads in a folder about its end. Each text is a reason for a person, or ``None``.
+
+    ``done``: something in the folder says that the experiment ended well. ``failed``: something says that it
+    did not. ``incomplete``: it ended well, but not all of it is there. ``nothing_to_show``: there is no
+    result at all, so that a crashed run has nothing worth delivering.
+    """
+
+    done: str | None = None
+    failed: str | None = None
+    incomplete: str | None = None
+    nothing_to_show: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WriterEvidence:
+    """What the probes say about open files. ``detail`` is for a person (which file, which process)."""
+
+    writers: Writers
+    detail: str
+    weak: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its reason, and when it is worth looking again (``None``: when something happens)."""
+
+    verdict: Verdict
+    reason: str
+    look_again_at: float | None = None
+    outcome: str = "unknown"
+    """``"ok"``, ``"crashed"``, ``"incomplete"`` or ``"unknown"``: how the experiment ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a person said on the command line about one delivery. ``None``: nothing said."""
+
+    entity: str | None = None
+    project: str | None = None
+    name: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: tuple[str, ...] | None = None
+    notes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RootRules:
+    """What the configuration says for every run folder below one root."""
+
+    convention: str = "auto"
+    entity: str | None = None
+    project: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """Everything a plan depends on besides the folder's own files.
+
+    ``path`` is the folder's real path; ``root`` the watched root above it, or ``None`` for a folder given by
+    hand outside every root. ``outcome`` is :attr:`Judgement.outcome`; ``reason`` its words.
+    """
+
+    path: str
+    root: str | None
+    format: str
+    run_id: str
+    site: str
+    incarnation: int = 0
+    revision: int = 0
+    verdict: str = Verdict.COMPLETE.value
+    outcome: str = "unknown"
+    reason: str = ""
+    overrides: Overrides = field(default_factory=Overrides)
+    rules: RootRules = field(default_factory=RootRules)
+    default_entity: str | None = None
+    host: str | None = None
+    """The host name to record in the run's config, or ``None`` (the default) to record none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanWarning:
+    """One broken rule, or something worth knowing, in a plan."""
+
+    rule: str
+    severity: Severity
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTable:
+    """A table for ``run.summary[name]``: every cell is ``str``, ``int``, ``float``, ``bool`` or ``None``."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    total_rows: int
+    """How many rows the source had; more than ``len(rows)`` when the table was cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedArtifact:
+    """An artifact: its name and type, and the relative paths of the files it holds."""
+
+    name: str
+    type: str
+    description: str
+    metadata: dict[str, JsonValue]
+    aliases: tuple[str, ...]
+    files: tuple[FileStat, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Sum of the sizes of its files."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that will be sent, decided before anything is sent.
+
+    ``history`` rows carry their explicit step under ``"_step"``. ``sources`` says for each decided field where
+    its value came from. ``started_at`` and ``ended_at`` are the experiment's, not the upload's.
+    """
+
+    path: str
+    format: str
+    kind: Kind
+    convention: str
+    verdict: str
+    reason: str
+    entity: str | None
+    project: str
+    name: str
+    group: str | None
+    job_type: str | None
+    tags: tuple[str, ...]
+    notes: str | None
+    run_id: str
+    config: dict[str, JsonValue]
+    summary: dict[str, JsonValue]
+    history: tuple[dict[str, JsonValue], ...]
+    tables: tuple[PlannedTable, ...]
+    artifacts: tuple[PlannedArtifact, ...]
+    inputs: tuple[str, ...]
+    run_files: tuple[str, ...]
+    excluded: tuple[Excluded, ...]
+    sources: dict[str, str]
+    warnings: tuple[PlanWarning, ...]
+    exit_code: int
+    started_at: float | None
+    ended_at: float | None
+    fingerprint: str
+    """Of the snapshot that the plan was made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the server confirmed, by reading it back."""
+
+    run_id: str
+    entity: str
+    project: str
+    name: str
+    url: str
+    artifact: str
+    """``name:vN`` of the artifact of the whole folder."""
+    digest: str
+    files: int
+    bytes: int
+    fingerprint: str
+    incarnation: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One row of the outbox: one run folder, or one offline run."""
+
+    key: int
+    path: str
+    root: str | None
+    kind: Kind
+    format: str
+    birth: str
+    state: State
+    reason: str
+    verdict: str
+    outcome: str
+    run_id: str
+    revision: int
+    incarnation: int
+    fingerprint: str
+    files: int
+    bytes: int
+    first_seen: float
+    completed_at: float | None
+    attempts: int
+    next_attempt_at: float | None
+    overrides: Overrides
+    error_class: str | None
+    error_message: str | None
+    error_hint: str | None
+    entity: str | None
+    project: str | None
+    name: str | None
+    url: str | None
+    artifact: str | None
+    digest: str | None
+    delivered_fingerprint: str | None
+    uploaded_at: float | None
+    claim: str | None
+    sent: bool
+    """An earlier attempt got as far as sending: verify before sending again."""
+
+
+def run_id(site: str, path: str, incarnation: int) -> str:
+    """The W&B run id of a folder: the same for ever for (site, real path, incarnation); 16 characters.
+
+    Names collide (many experiments share a project and a name), so the id must not come from them. Sixteen
+    base-32 digits are 80 bits, and hold none of the characters that W&B forbids in ids.
+    """
+    digest = hashlib.blake2b(digest_size=10)
+    for part in (site.encode(), os.fsencode(path), b"%d" % incarnation):
+        digest.update(b"%d:" % len(part) + part)
+    number = int.from_bytes(digest.digest(), "big")
+    alphabet = "0123456789abcdefghijkmnpqrstuvwx"
+    return "".join(alphabet[(number >> shift) & 31] for shift in range(75, -1, -5))

@@ -1,0 +1,285 @@
+"""The configuration: the only reader of the environment and of configuration files.
+
+Order: command line > environment (``WANDB_OUTBOX_...``) > file > default. Everything is checked when it is loaded,
+every fault is reported at once, and the result is frozen. Of W&B's own variables only ``WANDB_API_KEY``,
+``WANDB_BASE_URL``, ``WANDB_ENTITY`` and ``WANDB_USERNAME`` count.
+"""
+
+from __future__ import annotations
+
+import difflib
+import netrc
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from wandb_outbox.errors import ConfigurationError
+from wandb_outbox.folder import Selection
+from wandb_outbox.model import RootRules
+
+DEFAULT_BASE_URL = "https://api.wandb.ai"
+CONFIG_NAME = "wandb-outbox.toml"
+PREFIX = "WANDB_OUTBOX_"
+_SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+               "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+OUTSIDE_SETTINGS = frozenset({"STATE_DIR"})
+"""Names of the environment that are ours but no field: found before, or beside, the settings."""
+
+
+def parse_size(value: object) -> object:
+    """``"20GB"`` to bytes; W&B and storage vendors count in powers of ten, ``GiB`` is there for the others."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", value)
+    if found is None or found[2].upper() not in _SIZE_UNITS:
+        raise ValueError('expected a size such as "500MB", "20GB" or a number of bytes')
+    return int(float(found[1]) * _SIZE_UNITS[found[2].upper()])
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+OnCrash = Literal["upload", "hold", "skip"]
+
+
+class RootSettings(BaseModel):
+    """One watched directory and the rules of everything below it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    convention: str = "auto"
+    on_crash: OnCrash = "upload"
+    hold: bool | None = None
+    entity: str | None = None
+    project: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: Words = ()
+    detect: Words = ()
+    exclude: Words = ()
+    include: Words = ()
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        return os.path.realpath(os.path.expanduser(value))
+
+    @property
+    def rules(self) -> RootRules:
+        """What a plan needs to know of this root."""
+        return RootRules(self.convention, self.entity, self.project, self.group, self.job_type, self.tags)
+
+    @property
+    def selection(self) -> Selection:
+        """What is left out below this root."""
+        return Selection(self.exclude, self.include)
+
+
+class Settings(BaseSettings):
+    """Everything the daemon can be told. Durations are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, populate_by_name=True
+    )
+
+    roots: Annotated[tuple[RootSettings, ...], NoDecode] = ()
+    settle: Seconds = 10.0
+    crash_grace: Seconds = 60.0
+    stalled_after: Seconds = 6 * 3600.0
+    rescan: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    backlog_after: Seconds = 7 * 86400.0
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 2
+    max_attempts: Annotated[int, Field(ge=1)] = 5
+    max_bytes: Size = 20 * 10**9
+    stop_timeout: Seconds = 90.0
+    hold: bool = False
+    probe: Literal["lease", "proc"] = "lease"
+    site: Annotated[str, Field(min_length=1)] | None = None
+    record_host: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    base_url: str = Field(DEFAULT_BASE_URL, validation_alias=AliasChoices("base_url", PREFIX + "BASE_URL", "WANDB_BASE_URL"))
+    entity: str | None = Field(None, validation_alias=AliasChoices("entity", PREFIX + "ENTITY", "WANDB_ENTITY"))
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _roots(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = [part for part in value.split(os.pathsep) if part]
+        if isinstance(value, (list, tuple)):
+            return [{"path": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"expected a URL such as {DEFAULT_BASE_URL}")
+        return value.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, then environment, then file (pydantic-settings' hook for the order of its sources)."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, the file they came from, and what is worth a line but no stop."""
+
+    settings: Settings
+    file: str | None
+    notes: tuple[str, ...]
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    config: str | None = None,
+    roots: tuple[str, ...] = (),
+    conventions: frozenset[str],
+) -> Loaded:
+    """Read and check the whole configuration.
+
+    ``config`` and ``roots`` are from the command line, and ROOT arguments replace the configured roots but keep
+    the rules of a configured root with the same path; ``conventions`` are the names that exist. Raises
+    :class:`ConfigurationError` with every fault at once.
+    """
+    file = config or find_file(environ)
+    problems: list[str] = []
+    in_file: dict[str, Any] = {}
+    if file is not None:
+        try:
+            with open(file, "rb") as stream:
+                in_file = tomllib.load(stream)
+        except OSError as error:
+            problems.append(f"{file}: cannot be read ({error.strerror})")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            problems.append(f"{file}: not valid TOML ({error})")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=None if problems else file)
+
+    given: dict[str, Any] = {}
+    configured = environ.get(PREFIX + "ROOTS") or in_file.get("roots")
+    if roots:
+        given["roots"] = _merge_roots(roots, configured)
+    settings: Settings | None = None
+    try:
+        settings = FromFile(**given)
+    except ValidationError as error:
+        problems += [
+            _fault(fault["loc"], fault["msg"], fault.get("input"), environ, file)
+            for fault in error.errors(include_url=False)
+        ]
+    problems += [
+        f"root {root.get('path')}: unknown convention {root['convention']!r} (known: {', '.join(sorted(conventions))})"
+        for root in given.get("roots", configured) or ()
+        if isinstance(root, dict) and root.get("convention", "auto") not in conventions
+    ]
+    if problems or settings is None:
+        raise ConfigurationError(problems, hint="mend these and start again; nothing was done")
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + name for name in OUTSIDE_SETTINGS}
+    notes = tuple(
+        f"{name} is set but is no setting{_suggestion(name, known)}"
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name not in known
+    )
+    return Loaded(settings, file, notes)
+
+
+def find_file(environ: Mapping[str, str]) -> str | None:
+    """The configuration file that counts without ``--config``, or ``None``: the first that exists."""
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or "/", ".config")
+    directories = [environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0], "/etc/wandb-outbox",
+                   os.path.join(home, "wandb-outbox")]  # fmt: skip
+    candidates = [os.path.join(directory, CONFIG_NAME) for directory in directories if directory]
+    return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+
+
+def find_api_key(environ: Mapping[str, str], base_url: str) -> str | None:
+    """The W&B API key: ``WANDB_API_KEY``, the service manager's credential, or the netrc entry of the server's host.
+
+    Only the uploader process calls this; the daemon never holds the key.
+    """
+    key = environ.get("WANDB_API_KEY", "").strip()
+    if key:
+        return key
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    if credentials:
+        try:
+            with open(os.path.join(credentials, "wandb_api_key"), encoding="utf-8") as stream:
+                return stream.read().strip() or None
+        except OSError:
+            pass
+    path = environ.get("NETRC") or os.path.join(environ.get("HOME") or "/", ".netrc")
+    try:
+        entry = netrc.netrc(path).authenticators(urlsplit(base_url).hostname or "")
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return (entry[2] or None) if entry else None
+
+
+def _merge_roots(given: tuple[str, ...], configured: object) -> list[object]:
+    rules = {root.path: root.model_dump(exclude_unset=True) for root in _well_formed_roots(configured)}
+    paths = dict.fromkeys(os.path.realpath(os.path.expanduser(path)) for path in given)
+    return [rules.get(path, {"path": path}) for path in paths]
+
+
+def _well_formed_roots(value: object) -> tuple[RootSettings, ...]:
+    """The roots that can be read although others cannot, so that all faults are reported at once."""
+    if isinstance(value, str):
+        value = value.split(os.pathsep)
+    roots = []
+    for item in value if isinstance(value, (list, tuple)) else ():
+        try:
+            roots.append(RootSettings.model_validate({"path": item} if isinstance(item, str) else item))
+        except ValidationError:
+            continue
+    return tuple(roots)
+
+
+def _fault(
+    location: tuple[int | str, ...], message: str, value: object, environ: Mapping[str, str], file: str | None
+) -> str:
+    """One fault in a sentence: where it stands, what it is, what was given."""
+    name = ".".join(str(part) for part in location)
+    first = str(location[0]) if location else ""
+    variables = (PREFIX + first.upper(), first, f"WANDB_{first.upper()}")
+    source = next((variable for variable in variables if environ.get(variable)), file or "ROOT argument")
+    if message == "Extra inputs are not permitted":
+        fields = RootSettings.model_fields if len(location) > 1 else Settings.model_fields
+        return f"{source}: {name} is no setting{_suggestion(str(location[-1]), set(fields))}"
+    shown = "" if isinstance(value, (dict, list, tuple)) else f" (given: {value!r})"
+    message = message.removeprefix("Value error, ")
+    return f"{source}: {name}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _suggestion(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
