@@ -171,16 +171,15 @@ class WriterEvidence:
 
     writers: Writers
     detail: str
-    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with its reason, and when it is worth looking again (``None``: when something happens)."""
+    """A verdict with its reason, and in how many seconds it is worth looking again (``None``: at the next sighting)."""
 
     verdict: Verdict
     reason: str
-    look_again_at: float | None = None
+    look_again_in: float | None = None
     outcome: str = "unknown"
     """``"ok"``, ``"crashed"``, ``"incomplete"`` or ``"unknown"``: how the experiment ended."""
 

@@ -1,0 +1,1 @@
+"""Detection: which folders there are, who writes to them, and when one is finished."""

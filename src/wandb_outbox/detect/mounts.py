@@ -1,0 +1,62 @@
+"""Which file system a path lies on, and what can be trusted there (from ``/proc/self/mountinfo``)."""
+
+from __future__ import annotations
+
+import os
+import re
+
+LEASE_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay"})
+"""Where a lease probe tells the truth. Elsewhere it may say EINVAL, or EAGAIN for ever (NFSv4)."""
+
+REMOTE_TYPES = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "glusterfs", "ocfs2",
+     "gfs2", "orangefs", "pvfs2", "fuse", "fuseblk", "virtiofs"}
+)  # fmt: skip
+"""Where other machines can write unseen: inotify tells nothing of them, and file locks may lie."""
+
+
+def file_system_type(path: str) -> str:
+    """The type of the file system that ``path`` (or its nearest existing parent) lies on, ``"unknown"`` if unclear.
+
+    The device number decides, not the longest mount path: bind mounts and overlays shadow each other by path.
+    """
+    while True:
+        try:
+            device = os.stat(path).st_dev
+            break
+        except OSError:
+            parent = os.path.dirname(path)
+            if parent == path:
+                return "unknown"
+            path = parent
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    real = os.path.realpath(path)
+    by_device, by_path = "", ("", "unknown")
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                fields, _, rest = line.partition(" - ")
+                parts = fields.split(" ")
+                kind = rest.split(" ", 1)[0]
+                if parts[2] == wanted:
+                    by_device = kind
+                point = _unescape(parts[4])
+                if _is_below(real, point) and len(point) >= len(by_path[0]):
+                    by_path = (point, kind)
+    except OSError:
+        return "unknown"
+    # btrfs subvolumes have device numbers of their own, which no mount line shows: then the path decides.
+    return by_device or by_path[1]
+
+
+def is_remote(kind: str) -> bool:
+    """Whether a file system of this type can be written to from another machine."""
+    return kind in REMOTE_TYPES or kind.startswith("fuse.")
+
+
+def _is_below(path: str, point: str) -> bool:
+    return point == "/" or path == point or path.startswith(point + "/")
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)

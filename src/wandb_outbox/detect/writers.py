@@ -1,0 +1,137 @@
+"""Does any process have a file of this folder open for writing?
+
+The experiment's logging handler keeps its log open until the process dies, while ``results.json`` is closed
+between samples: so open files are the evidence, and quiet time is not. Two witnesses:
+
+* the lease probe: the kernel refuses a read lease (``fcntl(2)``, F_SETLEASE, F_RDLCK) with EAGAIN while anybody
+  has the file open for writing. It sees through PID namespaces and read-only bind mounts, but needs the file's
+  owner or CAP_LEASE, and a file system that keeps leases.
+* ``/proc/*/fd``: names the process, but sees only what this user and PID namespace may see; so it can say "yes",
+  never "no".
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type
+from wandb_outbox.folder import open_file
+from wandb_outbox.errors import OutboxError
+from wandb_outbox.model import Snapshot, WriterEvidence, Writers
+
+
+def ignore_lease_breaks() -> None:
+    """Ignore SIGIO, which the kernel sends when somebody opens a file for writing while we hold its lease.
+
+    Its default action would end the process. Call once at start, from the main thread.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that has a file of the folder open for writing."""
+
+    pid: int
+    command: str
+    file: str
+
+
+def probe_writers(folder: str, snapshot: Snapshot, *, leases: bool = True) -> WriterEvidence:
+    """Ask both witnesses about every file of the folder, those most likely held open first.
+
+    ``leases=False`` leaves the lease probe out (a prober that is frozen while it holds a lease blocks the writer's
+    ``open`` for up to 45 s). Raises nothing for a file that vanishes; a file we may not read makes it UNKNOWN.
+    """
+    paths = probe_order([*(file.path for file in snapshot.files), *snapshot.watched])
+    if leases and file_system_type(folder) in LEASE_TYPES:
+        doubt = ""
+        for path in paths:
+            answer = probe_lease(folder, path)
+            if answer is Writers.WRITER:
+                holder = next(iter(find_holders(folder, only=path)), None)
+                by = f" by {holder.command} (pid {holder.pid})" if holder else ""
+                return WriterEvidence(Writers.WRITER, f"{path} is open for writing{by}")
+            if answer is Writers.UNKNOWN and not doubt:
+                doubt = f"no lease on {path}: it belongs to another user, and we have no CAP_LEASE"
+        if not doubt:
+            return WriterEvidence(Writers.FREE, f"none of {len(paths)} files is open for writing")
+    elif leases:
+        doubt = f"the file system ({file_system_type(folder)}) does not keep leases that can be trusted"
+    else:
+        doubt = "the lease probe is turned off"
+    holder = next(iter(find_holders(folder)), None)
+    if holder is not None:
+        return WriterEvidence(
+            Writers.WRITER, f"{holder.file} is open for writing by {holder.command} (pid {holder.pid})"
+        )
+    return WriterEvidence(Writers.UNKNOWN, doubt)
+
+
+def probe_order(paths: Sequence[str]) -> list[str]:
+    """Logs first: they are what a living experiment holds open."""
+    return sorted(paths, key=lambda path: (not (path.endswith((".log", ".wandb")) or ".tfevents." in path), path))
+
+
+def probe_lease(folder: str, relative: str) -> Writers:
+    """One lease, taken and released at once (held for about 3 µs)."""
+    try:
+        with open_file(folder, relative) as file:
+            descriptor = file.fileno()
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            except OSError as error:
+                return Writers.WRITER if error.errno == errno.EAGAIN else Writers.UNKNOWN
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            return Writers.FREE
+    except OutboxError as error:
+        # Gone since the snapshot: nobody writes to it under this name, and the next snapshot sees the change.
+        return Writers.FREE if _is_gone(error) else Writers.UNKNOWN
+
+
+def find_holders(folder: str, *, only: str | None = None) -> Iterator[Holder]:
+    """Every process in sight that has a file below ``folder`` open for writing (or only that file)."""
+    prefix = folder.rstrip("/") + "/"
+    own = os.getpid()
+    for pid in _processes():
+        if pid == own:
+            continue
+        directory = f"/proc/{pid}/fd"
+        try:
+            descriptors = os.listdir(directory)
+        except OSError:
+            continue
+        for descriptor in descriptors:
+            try:
+                target = os.readlink(f"{directory}/{descriptor}")
+                if not target.startswith(prefix) or (only is not None and target != prefix + only):
+                    continue
+                # The link's own mode bits tell the access mode: 0200 is "open for writing" (proc(5)).
+                if not stat.S_IMODE(os.lstat(f"{directory}/{descriptor}").st_mode) & 0o200:
+                    continue
+            except OSError:
+                continue
+            yield Holder(pid, _command(pid), target[len(prefix) :])
+
+
+def _is_gone(error: OutboxError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def _processes() -> Iterable[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "a process"
