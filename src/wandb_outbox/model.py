@@ -366,8 +366,14 @@ class Run:
     delivered_fingerprint: str | None
     uploaded_at: float | None
     claim: str | None
-    sent: bool
-    """An earlier attempt got as far as sending: verify before sending again."""
+    contacted: bool
+    """The server may know this run id: from now on it never changes without a new incarnation."""
+    suspect: bool
+    """Its uploader died while it carried several: deliver it alone, so that the poison one is found."""
+    gone: bool
+    """The folder was not there when last looked for."""
+    forced: bool
+    """A person asked for it by ``upload`` or ``release``: holds do not apply to the approved fingerprint."""
 
 
 def run_id(site: str, path: str, incarnation: int) -> str:

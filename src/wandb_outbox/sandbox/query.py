@@ -3,9 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from wandb_outbox.sandbox.names import invalid
+
+Item = TypeVar("Item")
 
 Lookup = Callable[[str], Any]
 """Gives the value at a dotted path of one item, or `MISSING`. Raises for a field that does not exist."""
@@ -128,7 +131,7 @@ def _ordered(name: str, actual: Any, wanted: Any) -> bool:
     return bool(actual < wanted or (name == "$lte" and actual == wanted))
 
 
-def ordered[Item](items: Sequence[Item], order: str | None, lookup: Callable[[Item, str], Any]) -> list[Item]:
+def ordered(items: Sequence[Item], order: str | None, lookup: Callable[[Item, str], Any]) -> list[Item]:
     """Return the items sorted by an order such as `-created_at` or `+summary_metrics.loss,-created_at`.
 
     A key without a sign sorts upwards. Items without the key come last in either direction.
@@ -139,8 +142,9 @@ def ordered[Item](items: Sequence[Item], order: str | None, lookup: Callable[[It
         path = key.lstrip("+-")
         with_key = [item for item in result if _sortable(lookup(item, path))]
         without_key = [item for item in result if not _sortable(lookup(item, path))]
-        with_key.sort(key=lambda item, path=path: _sort_key(lookup(item, path)), reverse=downwards)  # type: ignore[misc]
-        result = with_key + without_key
+        keyed = [(_sort_key(lookup(item, path)), item) for item in with_key]
+        keyed.sort(key=itemgetter(0), reverse=downwards)
+        result = [item for _, item in keyed] + without_key
     return result
 
 

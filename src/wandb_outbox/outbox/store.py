@@ -1,0 +1,530 @@
+"""The store: every change of a row's state is one guarded statement, durable when the method returns.
+
+WAL with ``synchronous=FULL``: a committed change survives power loss. Guarded means that the statement names the
+state it starts from (and, for an upload, the claim it belongs to), so that a late or repeated call changes nothing
+and says so by returning ``False``. Times are arguments; nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from wandb_outbox.errors import DiskFull, OutboxError, StateUnusable
+from wandb_outbox.model import TRANSITIONS, Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
+from wandb_outbox.outbox import schema
+from wandb_outbox.outbox.location import StateDir
+
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for another connection's write."""
+
+_COLUMNS = (
+    "key, path, root, kind, format, birth, state, reason, verdict, outcome, run_id, revision, incarnation, "
+    "fingerprint, files, bytes, first_seen, completed_at, attempts, next_attempt_at, overrides, error_class, "
+    "error_message, error_hint, entity, project, name, url, artifact, digest, delivered_fingerprint, uploaded_at, "
+    "claim, contacted, suspect, gone, forced"
+)
+
+# Counted once for each content that follows a delivered one, however often it changes before it is delivered.
+_NEXT_REVISION = (
+    "revision = revision + (delivered_fingerprint IS NOT NULL AND fingerprint = delivered_fingerprint AND fingerprint <> ?5)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to deliver a run, as the history keeps it."""
+
+    started_at: float
+    ended_at: float | None
+    outcome: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Something a command asked of the running executor."""
+
+    id: int
+    verb: str
+    arguments: dict[str, Any]
+
+
+class Store:
+    """One connection to the outbox. Methods may be called from several threads; each call is atomic."""
+
+    def __init__(self, connection: sqlite3.Connection, *, path: str) -> None:
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._path = path
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, state_dir: StateDir) -> Store:
+        """Open for reading and writing; create or migrate as needed.
+
+        Raises :class:`StateUnusable` for a newer schema, a database that cannot be opened, or one that is damaged.
+        """
+        path = state_dir.database
+        try:
+            # Created by us, so that it is ours alone from its first byte.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+            store = cls(connection, path=path)
+            store._prepare()
+        except (sqlite3.Error, OSError) as error:
+            raise StateUnusable(
+                f"the outbox {path} cannot be opened ({error})",
+                hint="check the permissions and the disk; if it is damaged, move it away: it is rebuilt from the "
+                "folders and from what the server says, and nothing is sent twice",
+            ) from error
+        return store
+
+    @classmethod
+    def read(cls, state_dir: StateDir) -> Store | None:
+        """Open for reading only, or ``None`` when there is no outbox yet. Works with the daemon dead or alive.
+
+        A WAL database whose last writer is gone cannot be opened ``mode=ro`` by somebody who may not write to its
+        directory; ``immutable=1`` can, and is right only while there is no ``-wal`` file.
+        """
+        path = state_dir.database
+        if not os.path.exists(path):
+            return None
+        escaped = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        quiet = not os.path.exists(path + "-wal") and not os.access(state_dir.path, os.W_OK)
+        try:
+            connection = sqlite3.connect(
+                f"file:{escaped}?mode=ro" + ("&immutable=1" if quiet else ""),
+                uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False,
+            )  # fmt: skip
+            store = cls(connection, path=path)
+            store._check_version()
+        except sqlite3.Error as error:
+            raise StateUnusable(
+                f"the outbox {path} cannot be read ({error})", hint="run the command as the owner of the state directory"
+            ) from error
+        return store
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._connection.close()
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        version = self._check_version()
+        for number in range(version, schema.VERSION):
+            connection.executescript(f"BEGIN IMMEDIATE; {schema.MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+
+    def _check_version(self) -> int:
+        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > schema.VERSION:
+            raise StateUnusable(
+                f"the outbox {self._path} was written by a newer wandb-outbox (layout {version}, this one knows "
+                f"{schema.VERSION})",
+                hint="upgrade wandb-outbox, or give this one another --state-dir",
+            )
+        return version
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, key: int) -> Run | None:
+        """One row by its key."""
+        return next(iter(self._select("WHERE key = ?", (key,))), None)
+
+    def by_path(self, path: str) -> Run | None:
+        """The row of the folder with this real path."""
+        return next(iter(self._select("WHERE path = ?", (os.fsencode(path),))), None)
+
+    def find(self, query: str) -> list[Run]:
+        """The rows whose run id starts with ``query``, or whose folder is ``query`` or lies below it."""
+        path = os.fsencode(os.path.realpath(query))
+        return self._select(
+            "WHERE path = ? OR (run_id >= ? AND run_id < ?) OR (path > ? AND path < ?) ORDER BY key",
+            (path, query, query + "\U0010ffff", path + b"/", path + b"0"),
+        )
+
+    def list(self, states: Sequence[State] = ()) -> list[Run]:
+        """All rows, or those in ``states``, in the order they were first seen."""
+        marks = ", ".join("?" * len(states))
+        where = f"WHERE state IN ({marks}) " if states else ""
+        return self._select(where + "ORDER BY key", tuple(state.value for state in states))
+
+    def counts(self) -> dict[State, int]:
+        """How many rows are in each state; costs the same however many there are."""
+        rows = dict(self._query("SELECT state, number FROM counts"))
+        return {state: int(rows.get(state.value, 0)) for state in State}
+
+    def oldest_waiting(self) -> float | None:
+        """Since when the oldest queued row has been complete."""
+        return self._value("SELECT min(completed_at) FROM runs WHERE state = 'queued'")
+
+    def next_attempt_at(self) -> float | None:
+        """When the next queued row may be tried; 0 when one may be tried now."""
+        return self._value("SELECT min(coalesce(next_attempt_at, 0)) FROM runs WHERE state = 'queued'")
+
+    def last_uploaded(self) -> Run | None:
+        """The row whose upload was confirmed last."""
+        return next(iter(self._select("WHERE state = 'uploaded' ORDER BY uploaded_at DESC LIMIT 1")), None)
+
+    def last_error(self) -> Run | None:
+        """An unfinished row with an error, the newest attempt first."""
+        return next(
+            iter(
+                self._select(
+                    "WHERE state IN ('queued', 'failed', 'uploading', 'writing') AND error_message IS NOT NULL "
+                    "ORDER BY (SELECT max(id) FROM attempts WHERE run = runs.key) DESC LIMIT 1"
+                )
+            ),
+            None,
+        )
+
+    def attempts(self, key: int) -> Sequence[Attempt]:
+        """The history of every try of this row, oldest first."""
+        rows = self._query("SELECT started_at, ended_at, outcome, message FROM attempts WHERE run = ? ORDER BY id", key)
+        return [Attempt(*row) for row in rows]
+
+    def fact(self, name: str) -> Any:
+        """A value kept with :meth:`set_fact`, or ``None``."""
+        text = self._value("SELECT value FROM facts WHERE name = ?", name)
+        return None if text is None else json.loads(text)
+
+    def data_version(self) -> int:
+        """Changes whenever another connection has committed something."""
+        return int(self._value("PRAGMA data_version"))
+
+    # -- detection writes ------------------------------------------------------------------------------------------
+
+    def add(self, *, path: str, root: str | None, kind: Kind, format: str, birth: str, site: str, now: float) -> Run:  # noqa: A002
+        """The row of this folder, made if there is none yet. The run id is fixed here, before any contact."""
+        encoded = os.fsencode(path)
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO runs (path, root, kind, format, birth, state, reason, verdict, run_id, first_seen) "
+                "VALUES (?, ?, ?, ?, ?, 'writing', 'just seen', 'writing', ?, ?) ON CONFLICT (path) DO NOTHING",
+                (encoded, None if root is None else os.fsencode(root), kind.value, format, birth, run_id(site, path, 0), now),
+            )
+        run = self.by_path(path)
+        if run is None:
+            raise OutboxError(f"{path}: the outbox lost the row that it just wrote")
+        return run
+
+    def note(self, key: int, judgement: Judgement, *, format: str, root: str | None) -> bool:  # noqa: A002
+        """Keep the newest verdict and reason of a row that waits; writes only when something is new."""
+        return self._change(
+            "UPDATE runs SET verdict = ?2, reason = ?3, format = ?4, root = ?5, gone = 0 WHERE key = ?1 AND state = 'writing' "
+            "AND (verdict <> ?2 OR reason <> ?3 OR format <> ?4 OR root IS NOT ?5 OR gone <> 0)",
+            key, judgement.verdict.value, judgement.reason, format, None if root is None else os.fsencode(root),
+        )  # fmt: skip
+
+    def enqueue(self, key: int, judgement: Judgement, snapshot: Snapshot, *, now: float, hold: str | None = None) -> bool:
+        """A finished folder: to ``queued``, or to ``held`` with the reason in ``hold``; fresh attempts either way.
+
+        When the server already has exactly this content, the row goes back to ``uploaded`` instead.
+        """
+        print_ = snapshot.fingerprint
+        with self._transaction():
+            if self._change(
+                "UPDATE runs SET state = 'uploaded', verdict = ?2, outcome = ?3, reason = 'the server has it', gone = 0 "
+                "WHERE key = ?1 AND state = 'writing' AND delivered_fingerprint = ?4 AND forced = 0",
+                key, judgement.verdict.value, judgement.outcome, print_,
+            ):  # fmt: skip
+                return True
+            state = State.QUEUED if hold is None else State.HELD
+            return self._change(
+                f"UPDATE runs SET state = '{state.value}', {_NEXT_REVISION}, verdict = ?2, outcome = ?3, reason = ?4, "
+                "fingerprint = ?5, files = ?6, bytes = ?7, completed_at = ?8, attempts = 0, next_attempt_at = NULL, suspect = 0, gone = 0, "
+                "error_class = NULL, error_message = NULL, error_hint = NULL WHERE key = ?1 AND state = 'writing'",
+                key, judgement.verdict.value, judgement.outcome, hold or judgement.reason, print_,
+                len(snapshot.files), snapshot.bytes, now,
+            )  # fmt: skip
+
+    def skip(self, key: int, reason: str, judgement: Judgement | None = None) -> bool:
+        """Leave the folder alone on purpose."""
+        return self._change(
+            "UPDATE runs SET state = 'skipped', reason = ?2, verdict = coalesce(?3, verdict), "
+            "outcome = coalesce(?4, outcome) WHERE key = ?1 AND state IN ('writing', 'held', 'queued', 'failed')",
+            key, reason, judgement.verdict.value if judgement else None, judgement.outcome if judgement else None,
+        )  # fmt: skip
+
+    def reopen(self, key: int, reason: str) -> bool:
+        """The folder changed: back to ``writing``; after an upload the receipt is kept meanwhile."""
+        return self._change(
+            "UPDATE runs SET state = 'writing', verdict = 'writing', reason = ?2, forced = 0, gone = 0 WHERE key = ?1 AND state IN ('held', 'queued', 'uploaded', 'failed')",
+            key, reason,
+        )  # fmt: skip
+
+    def remake(self, key: int, *, birth: str, site: str, reason: str) -> bool:
+        """The folder was deleted and made anew: a new experiment, so a new run, once the server may know the old one."""
+        run = self.get(key)
+        if run is None or run.state is State.UPLOADING:
+            return False
+        incarnation = run.incarnation + (1 if run.contacted else 0)
+        return self._change(
+            "UPDATE runs SET state = 'writing', verdict = 'writing', reason = ?2, birth = ?3, incarnation = ?4, run_id = ?5, "
+            "revision = 0, fingerprint = '', contacted = 0, suspect = 0, gone = 0, forced = 0, overrides = '{}', attempts = 0, "
+            "url = NULL, artifact = NULL, digest = NULL, delivered_fingerprint = NULL, uploaded_at = NULL, "
+            "error_class = NULL, error_message = NULL, error_hint = NULL, outcome = 'unknown' "
+            "WHERE key = ?1 AND state <> 'uploading' AND birth <> ?3",
+            key, reason, birth, incarnation, run_id(site, run.path, incarnation),
+        )  # fmt: skip
+
+    def move(self, key: int, *, path: str, root: str | None) -> bool:
+        """The folder was renamed: the row keeps its run id and its receipt."""
+        return self._change(
+            "UPDATE runs SET path = ?2, root = ?3, gone = 0 WHERE key = ?1 AND state <> 'uploading' "
+            "AND NOT EXISTS (SELECT 1 FROM runs WHERE path = ?2)",
+            key, os.fsencode(path), None if root is None else os.fsencode(root),
+        )  # fmt: skip
+
+    def by_birth(self, birth: str) -> Sequence[Run]:
+        """The rows of folders born so: candidates for a rename."""
+        return self._select("WHERE birth = ? ORDER BY key", (birth,))
+
+    def vanish(self, key: int) -> bool:
+        """The folder is gone: what was delivered stays, what was not is skipped until it comes back."""
+        with self._transaction():
+            kept = self._change("UPDATE runs SET gone = 1 WHERE key = ? AND state = 'uploaded' AND gone = 0", key)
+            return kept or self._change(
+                "UPDATE runs SET state = 'skipped', gone = 1, reason = 'the folder is gone: deleted or moved away before it "
+                "could be uploaded' WHERE key = ? AND state IN ('writing', 'held', 'queued', 'failed')",
+                key,
+            )
+
+    def return_(self, key: int) -> bool:
+        """A folder that was gone is there again, and is the same one."""
+        with self._transaction():
+            back = self._change("UPDATE runs SET gone = 0 WHERE key = ? AND gone = 1 AND state = 'uploaded'", key)
+            return back or self._change(
+                "UPDATE runs SET state = 'writing', gone = 0, reason = 'it is there again' "
+                "WHERE key = ? AND gone = 1 AND state = 'skipped'",
+                key,
+            )
+
+    # -- delivery writes -------------------------------------------------------------------------------------------
+
+    def claim(self, claim: str, *, now: float, suspects: bool, max_bytes: int | None = None) -> Run | None:
+        """Take the oldest queued row that is due, for this executor; ``None`` when there is none.
+
+        ``suspects`` asks for a row whose uploader died in company, to be carried alone; otherwise those are passed
+        over. ``max_bytes`` passes over larger folders.
+        """
+        with self._transaction():
+            row = self._connection.execute(
+                "UPDATE runs SET state = 'uploading', claim = ?1, reason = 'an uploader has it' WHERE key = ("
+                "  SELECT key FROM runs WHERE state = 'queued' AND suspect = ?2 AND coalesce(next_attempt_at, 0) <= ?3 "
+                "  AND (?4 IS NULL OR bytes <= ?4) ORDER BY completed_at, key LIMIT 1"
+                f") AND state = 'queued' RETURNING {_COLUMNS}",
+                (claim, int(suspects), now, max_bytes),
+            ).fetchone()
+            if row is None:
+                return None
+            run = _run(row)
+            self._connection.execute("INSERT INTO attempts (run, started_at) VALUES (?, ?)", (run.key, now))
+            return run
+
+    def contact(self, key: int, claim: str, *, run_id: str, incarnation: int) -> bool:  # noqa: F811
+        """Fix the run id before the server hears of it for the first time."""
+        return self._change(
+            "UPDATE runs SET contacted = 1, run_id = ?3, incarnation = ?4 "
+            "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
+            key, claim, run_id, incarnation,
+        )  # fmt: skip
+
+    def uploaded(self, key: int, claim: str, receipt: Receipt, *, now: float) -> bool:
+        """The server confirmed it."""
+        with self._transaction():
+            done = self._change(
+                "UPDATE runs SET state = 'uploaded', claim = NULL, reason = 'the server has it', run_id = ?3, "
+                "incarnation = ?4, entity = ?5, project = ?6, name = ?7, url = ?8, artifact = ?9, digest = ?10, "
+                "delivered_fingerprint = ?11, files = ?12, bytes = ?13, uploaded_at = ?14, contacted = 1, suspect = 0, "
+                "attempts = attempts + 1, next_attempt_at = NULL, forced = 0, "
+                "error_class = NULL, error_message = NULL, error_hint = NULL "
+                "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
+                key, claim, receipt.run_id, receipt.incarnation, receipt.entity, receipt.project, receipt.name,
+                receipt.url, receipt.artifact, receipt.digest, receipt.fingerprint, receipt.files, receipt.bytes, now,
+            )  # fmt: skip
+            return done and self._end_attempt(key, now, "uploaded", receipt.url)
+
+    def put_back(
+        self, key: int, claim: str, error: OutboxError, *, now: float, next_attempt_at: float | None, used: bool, suspect: bool
+    ) -> bool:
+        """Not delivered: to ``queued`` again. ``used``: an attempt is used up by it."""
+        with self._transaction():
+            done = self._change(
+                "UPDATE runs SET state = 'queued', claim = NULL, reason = ?3, attempts = attempts + ?4, "
+                "next_attempt_at = ?5, suspect = ?6, error_class = ?7, error_message = ?3, error_hint = ?8 "
+                "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
+                key, claim, error.message, int(used), next_attempt_at, int(suspect), type(error).__name__, error.hint,
+            )  # fmt: skip
+            return done and self._end_attempt(key, now, type(error).__name__, error.message)
+
+    def fail(self, key: int, claim: str, error: OutboxError, *, now: float) -> bool:
+        """Given up: a person has to look."""
+        with self._transaction():
+            done = self._change(
+                "UPDATE runs SET state = 'failed', claim = NULL, reason = ?3, attempts = attempts + 1, "
+                "next_attempt_at = NULL, error_class = ?4, error_message = ?3, error_hint = ?5 "
+                "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
+                key, claim, error.message, type(error).__name__, error.hint,
+            )  # fmt: skip
+            return done and self._end_attempt(key, now, type(error).__name__, error.message)
+
+    def changed(self, key: int, claim: str, error: OutboxError, *, now: float) -> bool:
+        """The folder changed while it was uploaded: back to ``writing``; what was sent is not called uploaded."""
+        with self._transaction():
+            done = self._change(
+                "UPDATE runs SET state = 'writing', verdict = 'writing', claim = NULL, reason = ?3 "
+                "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
+                key, claim, error.message,
+            )  # fmt: skip
+            return done and self._end_attempt(key, now, type(error).__name__, error.message)
+
+    def recover(self, claim: str, *, now: float) -> int:
+        """Put every claim of an earlier executor back at once; returns how many. No clock decides."""
+        with self._transaction():
+            keys = [row[0] for row in self._query("SELECT key FROM runs WHERE state = 'uploading' AND claim <> ?", claim)]
+            for key in keys:
+                self._change(
+                    "UPDATE runs SET state = 'queued', claim = NULL, "
+                    "reason = 'the last upload was interrupted; it is taken up again' WHERE key = ? AND state = 'uploading'",
+                    key,
+                )
+                self._end_attempt(key, now, "Interrupted", "the executor ended before the upload did")
+            return len(keys)
+
+    # -- what people ask for ---------------------------------------------------------------------------------------
+
+    def retry(self, key: int) -> bool:
+        """A failed row gets fresh attempts; a queued one is tried at once."""
+        return self._change(
+            "UPDATE runs SET state = 'queued', attempts = 0, next_attempt_at = NULL, suspect = 0, "
+            "reason = 'asked for again by a person' WHERE key = ? AND state IN ('failed', 'queued')",
+            key,
+        )
+
+    def force(self, key: int, overrides: Overrides, judgement: Judgement, snapshot: Snapshot, *, now: float) -> bool:
+        """A person asks for this folder as it is now: queued, whatever it waited for."""
+        return self._change(
+            f"UPDATE runs SET state = 'queued', {_NEXT_REVISION.replace('?5', '?6')}, forced = 1, overrides = ?2, "
+            "verdict = ?3, outcome = ?4, reason = ?5, fingerprint = ?6, files = ?7, bytes = ?8, completed_at = ?9, "
+            "attempts = 0, next_attempt_at = NULL, suspect = 0, gone = 0, "
+            "error_class = NULL, error_message = NULL, error_hint = NULL "
+            "WHERE key = ?1 AND state <> 'uploading'",
+            key, json.dumps(asdict(overrides)), judgement.verdict.value, judgement.outcome, judgement.reason,
+            snapshot.fingerprint, len(snapshot.files), snapshot.bytes, now,
+        )  # fmt: skip
+
+    def ask(self, verb: str, arguments: dict[str, Any], *, now: float) -> int:
+        """Leave a request for the running executor; returns its number."""
+        with self._transaction():
+            cursor = self._connection.execute(
+                "INSERT INTO requests (verb, arguments, created_at) VALUES (?, ?, ?)", (verb, json.dumps(arguments), now)
+            )
+            return int(cursor.lastrowid or 0)
+
+    def requests(self) -> Sequence[Request]:
+        """The requests that nobody has answered, oldest first."""
+        rows = self._query("SELECT id, verb, arguments FROM requests WHERE done_at IS NULL ORDER BY id")
+        return [Request(number, verb, json.loads(arguments)) for number, verb, arguments in rows]
+
+    def answer(self, request: int, answer: dict[str, Any], *, now: float) -> bool:
+        """Say what became of a request. Only a recorded answer ends it."""
+        return self._change(
+            "UPDATE requests SET done_at = ?2, answer = ?3 WHERE id = ?1 AND done_at IS NULL", request, now, json.dumps(answer)
+        )
+
+    def answer_to(self, request: int) -> dict[str, Any] | None:
+        """The answer to a request, or ``None`` while there is none."""
+        text = self._value("SELECT answer FROM requests WHERE id = ?", request)
+        return None if text is None else dict(json.loads(text))
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Keep a small value by name; written only when it is new."""
+        self._change(
+            "INSERT INTO facts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2 WHERE value <> ?2",
+            name, json.dumps(value),
+        )  # fmt: skip
+
+    # -- plumbing --------------------------------------------------------------------------------------------------
+
+    def _end_attempt(self, key: int, now: float, outcome: str, message: str) -> bool:
+        self._connection.execute(
+            "UPDATE attempts SET ended_at = ?, outcome = ?, message = ? WHERE id = (SELECT max(id) FROM attempts WHERE run = ?)",
+            (now, outcome, message, key),
+        )
+        return True
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One transaction; an inner one joins the outer."""
+        with self._lock:
+            if self._connection.in_transaction:
+                yield
+                return
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise self._told(error) from error
+                raise
+
+    def _change(self, statement: str, *values: object) -> bool:
+        with self._lock:
+            try:
+                return self._connection.execute(statement, values).rowcount > 0
+            except sqlite3.OperationalError as error:
+                raise self._told(error) from error
+
+    def _told(self, error: sqlite3.OperationalError) -> OutboxError:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return DiskFull(
+                f"the outbox {self._path} cannot be written ({error})", hint="make room on the disk of the state directory"
+            )
+        return StateUnusable(f"the outbox {self._path} cannot be written ({error})")
+
+    def _query(self, statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    def _value(self, statement: str, *values: object) -> Any:
+        rows = self._query(statement, *values)
+        return rows[0][0] if rows else None
+
+    def _select(self, where: str, values: Iterable[object] = ()) -> list[Run]:
+        return [_run(row) for row in self._query(f"SELECT {_COLUMNS} FROM runs {where}", *values)]  # noqa: S608  our own words
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    """A row as a value, in the order of ``_COLUMNS``, which is the order of the fields."""
+    values = list(row)
+    values[1] = os.fsdecode(row[1])
+    values[2] = None if row[2] is None else os.fsdecode(row[2])
+    values[3] = Kind(row[3])
+    values[6] = State(row[6])
+    values[20] = overrides_from_json(row[20])
+    for index in (33, 34, 35, 36):
+        values[index] = bool(row[index])
+    return Run(*values)
+
+
+def overrides_from_json(text: str) -> Overrides:
+    """The overrides that :meth:`Store.force` wrote."""
+    values = json.loads(text)
+    if values.get("tags") is not None:
+        values["tags"] = tuple(values["tags"])
+    return Overrides(**values)
