@@ -624,7 +624,8 @@ class Store:
         if offset > len(lines):
             if name != LOG:
                 raise invalid(f"file_stream: {name} has {len(lines)} lines, a chunk begins at {offset}")
-            lines.extend([""] * (offset - len(lines)))
+            content = [""] * (offset - len(lines)) + content
+            offset = len(lines)
         if name == HISTORY or name == EVENTS:
             content = [_finite_line(line) for line in content]
         lines[offset : offset + len(content)] = content

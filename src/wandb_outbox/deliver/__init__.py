@@ -1,0 +1,1 @@
+"""Delivery: from a claimed row to a receipt that the server confirmed."""

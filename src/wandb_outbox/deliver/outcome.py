@@ -1,0 +1,84 @@
+"""What a failed delivery means: one pure decision from the server's answer and the SDK's words (DESIGN 4.6)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from wandb_outbox.deliver.probe import DEFAULT_RETRY_AFTER, Answer, ServerState
+from wandb_outbox.errors import (
+    DiskFull,
+    NotVerified,
+    Offline,
+    OutboxError,
+    Rejected,
+    RunDeleted,
+    Throttled,
+    Unauthorized,
+)
+
+
+class Stage(StrEnum):
+    """How far a delivery had come."""
+
+    IDENTIFY = "looking the run up"
+    INIT = "opening the run"
+    CONTENT = "sending config, summary and history"
+    ARTIFACT = "sending the artifact"
+    FINISH = "finishing the run"
+    VERIFY = "reading it back"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception out of the SDK: where it came, its class, its words."""
+
+    stage: Stage
+    kind: str
+    words: str
+    disk_full: bool = False
+
+
+KEY_HINT = "set WANDB_API_KEY, or put the key into the service's credential wandb_api_key or into ~/.netrc"
+_DELETED = re.compile(r"\b409\b|previously created and deleted|was deleted", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"\b(?:400|404|413|422)\b|invalid|not permitted|permission denied|not found|exceeds|too large|must be", re.IGNORECASE
+)
+_TRANSPORT = re.compile(
+    r"time(?:d)? ?out|refused|reset|unreachable|no such host|EOF|connection|broken pipe|network|\b5\d\d\b|\b429\b|\b408\b",
+    re.IGNORECASE,
+)
+
+
+def decide(path: str, failure: Failure, answer: Answer) -> OutboxError:
+    """The error whose class says what follows. The server's own answer decides, the SDK's exception supplies the words."""
+    words = f"{path}: {failure.stage} failed: {shorten(failure.words)}"
+    if failure.disk_full:
+        return DiskFull(words, hint="make room on the disk of the state directory")
+    if failure.stage is Stage.INIT and _DELETED.search(failure.words):
+        return RunDeleted(words)
+    match answer.state:
+        case ServerState.OFFLINE | ServerState.UNKNOWN:
+            return Offline(f"{answer.detail} ({words})")
+        case ServerState.THROTTLED:
+            return Throttled(answer.detail, retry_after=answer.retry_after or DEFAULT_RETRY_AFTER)
+        case ServerState.UNAUTHORIZED:
+            return Unauthorized(answer.detail, hint=KEY_HINT)
+        case ServerState.ONLINE:
+            pass
+    if re.search(r"\b429\b", failure.words):
+        return Throttled(words, retry_after=DEFAULT_RETRY_AFTER)
+    if _TRANSPORT.search(failure.words) or failure.kind in ("TimeoutError", "WaitTimeoutError"):
+        return Offline(words, hint="the server answers, but not for this: its storage or one of its services may be down")
+    if re.search(r"\b403\b|permission|\b401\b", failure.words, re.IGNORECASE):
+        return Rejected(words, hint="the API key is accepted, but may not write there: check entity and project")
+    if failure.stage in (Stage.INIT, Stage.CONTENT) and _REFUSED.search(failure.words):
+        return Rejected(words, hint="the server refuses this data: look at `wandb-outbox plan`, then `wandb-outbox retry`")
+    return NotVerified(words, hint="it is tried again; what has arrived is not sent twice")
+
+
+def shorten(words: str, limit: int = 500) -> str:
+    """One line of at most ``limit`` characters."""
+    line = " ".join(words.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

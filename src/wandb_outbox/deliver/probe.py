@@ -1,0 +1,99 @@
+"""Ask the server one small question of our own: are you there, and do you know us?
+
+The SDK's exceptions cannot tell (429, 401 and "no network" look alike through it), so after every failure this answer
+decides. It is the ``Viewer`` query that the SDK itself begins with, sent with the standard library.
+"""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from enum import StrEnum
+
+TIMEOUT = 10.0
+DEFAULT_RETRY_AFTER = 30.0
+MAX_RETRY_AFTER = 3600.0
+_QUERY = json.dumps({"operationName": "Viewer", "query": "query Viewer { viewer { id entity username } }", "variables": {}})
+
+
+class ServerState(StrEnum):
+    """What the server is to us now."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    UNAUTHORIZED = "unauthorized"
+    THROTTLED = "throttled"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said. ``entity`` is where runs go by default; ``retry_after`` is in seconds."""
+
+    state: ServerState
+    detail: str
+    entity: str | None = None
+    retry_after: float | None = None
+
+
+def ask_server(base_url: str, key: str | None) -> Answer:
+    """The server's answer; never raises. Proxies of the environment are used, as the SDK does."""
+    if not key:
+        return Answer(ServerState.UNAUTHORIZED, "there is no API key")
+    token = base64.b64encode(f"api:{key}".encode()).decode()
+    request = urllib.request.Request(  # noqa: S310  the settings allow http and https only
+        base_url + "/graphql",
+        data=_QUERY.encode(),
+        headers={"Content-Type": "application/json", "Authorization": f"Basic {token}", "User-Agent": "wandb-outbox"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310  as above
+            return read_answer(response.status, response.read(1 << 20), None)
+    except urllib.error.HTTPError as error:
+        with error:
+            try:
+                body = error.read(1 << 16)
+            except (OSError, http.client.HTTPException):
+                body = b""
+            return read_answer(error.code, body, error.headers.get("Retry-After"))
+    except urllib.error.URLError as error:
+        return Answer(ServerState.OFFLINE, f"{base_url} cannot be reached ({error.reason})")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return Answer(ServerState.OFFLINE, f"{base_url} cannot be reached ({error or type(error).__name__})")
+
+
+def read_answer(status: int, body: bytes, retry_after: str | None) -> Answer:
+    """What an HTTP answer to the viewer query means."""
+    if status in (401, 403):
+        return Answer(ServerState.UNAUTHORIZED, f"the server does not accept the API key (HTTP {status})")
+    if status == 429:
+        return Answer(
+            ServerState.THROTTLED, "the server asks us to slow down (HTTP 429)", retry_after=seconds(retry_after)
+        )
+    if status != 200:
+        return Answer(ServerState.OFFLINE, f"the server answers HTTP {status}")
+    try:
+        viewer = json.loads(body)["data"]["viewer"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return Answer(ServerState.OFFLINE, "something else than W&B answers at this address (a proxy or login page?)")
+    if not isinstance(viewer, dict):
+        return Answer(ServerState.UNAUTHORIZED, "the server does not know the API key")
+    entity = viewer.get("entity")
+    return Answer(ServerState.ONLINE, "", entity=entity if isinstance(entity, str) and entity else None)
+
+
+def seconds(retry_after: str | None) -> float:
+    """``Retry-After`` in either of its forms (RFC 9110, 10.2.3), bounded; a default when it says nothing usable."""
+    text = (retry_after or "").strip()
+    if text.isdigit():
+        return min(float(text), MAX_RETRY_AFTER)
+    when = email.utils.parsedate_tz(text) if text else None
+    if when is None:
+        return DEFAULT_RETRY_AFTER
+    return min(max(email.utils.mktime_tz(when) - time.time(), 0.0), MAX_RETRY_AFTER)

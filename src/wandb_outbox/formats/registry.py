@@ -1,0 +1,93 @@
+"""The formats in the order in which they are asked, and the three questions that they answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from wandb_outbox.errors import UserError
+from wandb_outbox.formats.content import Content
+from wandb_outbox.formats.hf_trainer import HfTrainer
+from wandb_outbox.formats.hydra import Hydra
+from wandb_outbox.formats.llm_tts import LlmTts
+from wandb_outbox.formats.lm_eval import LmEval
+from wandb_outbox.formats.marker import done_marker
+from wandb_outbox.formats.plain import Plain
+from wandb_outbox.model import FormatEvidence, Snapshot
+
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
+
+
+class Format(Protocol):
+    """One kind of run folder. A format holds no state; one instance serves every folder and thread."""
+
+    @property
+    def name(self) -> str:
+        """The name in the outbox, in plans and in the configuration."""
+        ...
+
+    def recognises(self, path: str, names: Collection[str]) -> bool:
+        """Whether a directory with these entries is a run folder of this format.
+
+        Asked of every directory below a root, so it decides by names; it may look at a bounded part of one file.
+        """
+        ...
+
+    def evidence(self, path: str, snapshot: Snapshot, marker: str | None) -> FormatEvidence:
+        """What in the folder says how it ended. ``marker`` is the experiment's own word, in place of other evidence.
+
+        Reads a bounded part of a few files. Hostile content is evidence, never an exception; ``FolderChanged`` and
+        ``FolderUnreadable`` are raised when the folder changes, or may not be read, underneath.
+        """
+        ...
+
+    def read(self, path: str, snapshot: Snapshot) -> Content:
+        """The whole content. Bad content is a warning in it; raises as :meth:`evidence` does."""
+        ...
+
+
+_IN_ORDER: tuple[Format, ...] = (LlmTts(), Hydra(), HfTrainer(), LmEval(), Plain())
+FORMATS: Mapping[str, Format] = {each.name: each for each in _IN_ORDER}
+"""Every known format by its name."""
+
+
+def recognise(path: str, names: Collection[str], *, detect: Sequence[str] = ()) -> str | None:
+    """The format of the directory ``path`` with the entries ``names``, or ``None`` if it is no run folder.
+
+    ``detect`` are patterns of a root for folders that no format knows; such a folder is ``plain``. A pattern without
+    ``/`` is for the name of an entry (``summary.csv``), one with ``/`` for the end of the folder's path
+    (``runs/*``, or ``exp-*/`` for its own name).
+    """
+    if _CHECKPOINT.fullmatch(PurePosixPath(path).name):
+        return None
+    for each in _IN_ORDER:
+        if each.recognises(path, names):
+            return each.name
+    return Plain.name if any(_detected(path, names, pattern) for pattern in detect) else None
+
+
+def _detected(path: str, names: Collection[str], pattern: str) -> bool:
+    if "/" not in pattern:
+        return any(fnmatchcase(name, pattern) for name in names)
+    pattern = pattern.strip("/")
+    return bool(pattern) and PurePosixPath(path.lstrip("/")).match(pattern)
+
+
+def evidence(format: str, path: str, snapshot: Snapshot) -> FormatEvidence:
+    """What the folder says about its end; see :meth:`Format.evidence`. Raises ``UserError`` for an unknown format."""
+    return _format(format).evidence(path, snapshot, done_marker(path, snapshot))
+
+
+def read(format: str, path: str, snapshot: Snapshot) -> Content:
+    """The folder's content; see :meth:`Format.read`. Raises ``UserError`` for an unknown format."""
+    return _format(format).read(path, snapshot)
+
+
+def _format(name: str) -> Format:
+    try:
+        return FORMATS[name]
+    except KeyError:
+        raise UserError([f"unknown format {name!r}"], hint=f"known formats: {', '.join(FORMATS)}") from None

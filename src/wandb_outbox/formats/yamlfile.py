@@ -1,0 +1,108 @@
+"""Hydra's YAML, read as it stands: nothing in it is resolved, and nothing in it can hang us.
+
+An interpolation is never resolved: ``${oc.env:WANDB_API_KEY}`` would put the uploader's own key into a run, and
+``${now:...}`` would give the time of the upload.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from wandb_outbox.errors import Rejected
+from wandb_outbox.folder import read_file
+from wandb_outbox.formats.content import Warn, warning
+from wandb_outbox.model import JsonValue, Snapshot
+
+MAX_BYTES = 4 * 1024 * 1024
+MAX_NODES = 50_000
+"""With aliases expanded: a bomb of nine lines of ten aliases each would be 10^9."""
+MAX_DEPTH = 64
+
+# PyYAML (YAML 1.1) takes 1e-3 for a string; Hydra, which wrote the file, means a number.
+_FLOAT_WITHOUT_POINT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*[eE][-+]?[0-9]+")
+
+
+class _Refused(ValueError):
+    """The YAML is valid, and too large or too deep to be a configuration."""
+
+
+def read_yaml(path: str, snapshot: Snapshot, name: str, warn: Warn) -> JsonValue:
+    """The content of a YAML file, unresolved; ``None`` when it is not there, or, with a warning, cannot be read."""
+    if snapshot.file(name) is None:
+        return None
+    try:
+        text = read_file(path, name, MAX_BYTES).decode("utf-8-sig", "replace")
+    except Rejected:
+        warn(warning("unreadable-config", f"{name} is larger than {MAX_BYTES:,} bytes and was not read"))
+        return None
+    try:
+        return parse(text)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        warn(warning("unreadable-config", f"{name} cannot be read as YAML and was left out ({reason})"))
+        return None
+
+
+def parse(text: str) -> JsonValue:
+    """The value of a YAML text, unresolved. Raises ``ValueError``, also for a bomb or a text too deep or too large."""
+    import yaml  # noqa: PLC0415  runs in the uploader only
+    from omegaconf import OmegaConf  # noqa: PLC0415  97 ms of start-up, in the uploader only
+    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
+
+    try:
+        _refuse_bombs(text)
+        try:
+            created = OmegaConf.create(text)
+            return OmegaConf.to_container(created, resolve=False, throw_on_missing=False)
+        except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, AssertionError):
+            # OmegaConf refuses what YAML allows: broken interpolations, duplicate keys, odd types.
+            return yaml.load(text, Loader=cast(Any, _safe_loader()))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _safe_loader() -> type:
+    """PyYAML's safe loader with the floats that Hydra writes, and with dates left as text."""
+    import yaml  # noqa: PLC0415  runs in the uploader only
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML reads it from the class
+            first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+            for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(f"^(?:{_FLOAT_WITHOUT_POINT.pattern})$"), list("-+0123456789")
+    )
+    return Loader
+
+
+def _refuse_bombs(text: str) -> None:
+    """Count nodes and depth from the stream of events, before any alias is expanded."""
+    import yaml  # noqa: PLC0415  runs in the uploader only
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and the count at its begin
+    nodes = 0
+    for event in yaml.parse(text, Loader=loader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise _Refused("an alias that holds itself")
+            nodes += sizes[event.anchor]
+        elif isinstance(event, yaml.ScalarEvent):
+            nodes += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, nodes))
+            nodes += 1
+            if len(open_nodes) > MAX_DEPTH:
+                raise _Refused(f"nested deeper than {MAX_DEPTH} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = nodes - before
+        if nodes > MAX_NODES:
+            raise _Refused(f"more than {MAX_NODES:,} values once its aliases are expanded")
