@@ -90,14 +90,12 @@ class ListFile:
             warn(
                 warning("torn-results", f"{self.name} is torn: it ends in the middle of the list; {whole} whole samples")
             )
-        unreadable += splitter.strays + splitter.oversized
+        unreadable += splitter.oversized
         if unreadable:
-            warn(
-                warning(
-                    "unreadable-samples",
-                    f"{self.name} holds {unreadable} elements that are no readable object; they are left out",
-                )
-            )
+            message = f"{self.name} holds {unreadable} samples that cannot be read (too large, or broken); they are left out"
+            warn(warning("unreadable-samples", message))
+        if splitter.strays:
+            warn(warning("unreadable-samples", f"{self.name} holds values between the samples; they are left out"))
 
 
 class _Splitter:
@@ -113,7 +111,7 @@ class _Splitter:
     def __init__(self) -> None:
         self.not_a_list = False
         self.torn = False
-        self.strays = 0
+        self.strays = False
         self.oversized = 0
 
     def elements(self, file: IO[bytes]) -> Iterator[bytes]:
@@ -170,13 +168,13 @@ class _Splitter:
                     element.clear()
             elif depth == 1:
                 between += chunk[start:]
-            self._count_strays(between)
+            self._look_for_strays(between)
             chunk = file.read(_CHUNK)
         self.torn = depth > 0
 
-    def _count_strays(self, between: bytearray) -> None:
+    def _look_for_strays(self, between: bytearray) -> None:
         """Numbers, strings and words that stand between the objects where only commas belong."""
-        self.strays += sum(1 for part in between.split(b",") if part.strip())
+        self.strays = self.strays or bool(between.translate(None, b", \t\r\n"))
         between.clear()
 
 

@@ -6,7 +6,6 @@ each session is a *segment* that begins with a ``Host:`` line. Only the last seg
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -153,11 +152,6 @@ def local_time(text: str) -> float | None:
         return None
 
 
-def is_older(path_ns: int, than_ns: int) -> bool:
-    """Whether one mtime is before another, both in nanoseconds."""
-    return path_ns < than_ns
-
-
 class _Reading:
     """Follows a log message by message; everything but the count of segments is of the last segment."""
 
@@ -220,8 +214,3 @@ def _is_main(who: str) -> bool:
 
 def _went_on(line: str) -> bool:
     return bool(_TIMESTAMP.match(line)) or "%|" in line or "\r" in line
-
-
-def name_of(path: str) -> str:
-    """The last part of a path."""
-    return os.path.basename(path.rstrip("/"))

@@ -13,7 +13,8 @@ DONE_MARKER = ".outbox-done"
 
 def done_marker(path: str, snapshot: Snapshot) -> str | None:
     """What the marker says, or ``None``. It counts only while no other file of the folder is newer (by mtime)."""
-    if not any(entry.path == DONE_MARKER for entry in (*snapshot.excluded, *snapshot.files)):
+    seen = {excluded.path for excluded in snapshot.excluded}
+    if DONE_MARKER not in seen and snapshot.file(DONE_MARKER) is None:
         return None
     try:
         with open_file(path, DONE_MARKER) as file:

@@ -1,0 +1,110 @@
+"""What was planned against what the server gives back: pure comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wandb_outbox.model import JsonValue, Plan
+
+DELIVERED = "outbox/delivered"
+"""The summary key that is written last: its presence means that everything before it was read back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run and its artifact as the server has them."""
+
+    state: str
+    config: Mapping[str, JsonValue]
+    summary: Mapping[str, JsonValue]
+    history_rows: int
+    files: Mapping[str, int]
+    tags: frozenset[str]
+    name: str
+    artifact_state: str
+    artifact_files: int
+    artifact_bytes: int
+
+
+def differences(seen: Seen, plan: Plan, *, history_rows: int, sizes: Mapping[str, int]) -> list[str]:
+    """Every difference in words; an empty list means that the server has all of it.
+
+    ``sizes`` are the planned artifact's files; ``history_rows`` is how many rows the run should have by now.
+    """
+    found: list[str] = []
+    wanted_state = "finished" if plan.exit_code == 0 else "failed"
+    if seen.state != wanted_state:
+        found.append(f"the run is {seen.state}, not {wanted_state}")
+    if seen.name != plan.name:
+        found.append(f"the run is called {seen.name!r}, not {plan.name!r}")
+    if not set(plan.tags) <= seen.tags:
+        found.append(f"tags are missing: {', '.join(sorted(set(plan.tags) - seen.tags))}")
+    found += [f"config {key} differs" for key in plan.config if not same(plan.config[key], seen.config.get(key))]
+    found += [f"summary {key} differs" for key, value in plan.summary.items() if not same(value, seen.summary.get(key))]
+    for table in plan.tables:
+        there = seen.summary.get(table.name)
+        if not isinstance(there, dict) or there.get("nrows") != len(table.rows):
+            found.append(f"table {table.name} is not there with its {len(table.rows)} rows")
+    if seen.history_rows != history_rows:
+        found.append(f"the history has {seen.history_rows} rows, not {history_rows}")
+    for name in plan.run_files:
+        if seen.files.get(name) != sizes.get(name):
+            found.append(f"run file {name} has {seen.files.get(name, 'no')} bytes, not {sizes.get(name)}")
+    if seen.artifact_state != "COMMITTED":
+        found.append(f"the artifact is {seen.artifact_state}")
+    if seen.artifact_files != len(sizes):
+        found.append(f"the artifact has {seen.artifact_files} files, not {len(sizes)}")
+    if seen.artifact_bytes != sum(sizes.values()):
+        found.append(f"the artifact has {seen.artifact_bytes} bytes, not {sum(sizes.values())}")
+    return found
+
+
+def same(planned: JsonValue, there: JsonValue) -> bool:
+    """Whether two JSON values are equal, as far as a trip through the server may change them.
+
+    Integers and floats of the same value are one; a key whose value is ``None`` may be absent.
+    """
+    if isinstance(planned, bool) or isinstance(there, bool):
+        return planned is there
+    if isinstance(planned, (int, float)) and isinstance(there, (int, float)):
+        return math.isclose(planned, there, rel_tol=1e-12, abs_tol=0.0) or planned == there
+    if isinstance(planned, dict):
+        there = {} if there is None else there
+        return isinstance(there, dict) and all(same(value, there.get(key)) for key, value in planned.items())
+    if isinstance(planned, (list, tuple)):
+        there = [] if there is None else there
+        return (
+            isinstance(there, (list, tuple))
+            and len(planned) == len(there)
+            and all(same(a, b) for a, b in zip(planned, there, strict=True))
+        )
+    return bool(planned == there)
+
+
+def missing_history(
+    sent: Sequence[Mapping[str, JsonValue]], planned: Sequence[dict[str, JsonValue]]
+) -> tuple[tuple[dict[str, JsonValue], ...], bool]:
+    """The planned rows that the server does not have yet, and whether the history is frozen.
+
+    History is append-only on the server. When the planned rows do not begin with those that are there, none may be
+    sent: that is ``frozen``.
+    """
+    if len(sent) > len(planned):
+        return (), True
+    for there, row in zip(sent, planned, strict=False):
+        if there.get("_step") != row["_step"] or not _same_row(row, there):
+            return (), True
+    return tuple(planned[len(sent) :]), False
+
+
+def stale_keys(summary: Mapping[str, JsonValue], plan: Plan) -> list[str]:
+    """Summary keys that an earlier revision left and this plan does not have."""
+    mine = set(plan.summary) | {table.name for table in plan.tables} | {DELIVERED}
+    return sorted(key for key in summary if key not in mine and not key.startswith("_"))
+
+
+def _same_row(row: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    return all(same(value, there.get(key)) for key, value in row.items() if key != "_step")

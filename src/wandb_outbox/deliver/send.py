@@ -1,0 +1,501 @@
+"""One delivery through the wandb SDK, inside the uploader process. The only importer of wandb.
+
+Every step may be repeated: a run is resumed by its id, config and summary are set, history rows carry explicit steps
+and only those that are missing are sent, files overwrite themselves, and an artifact of known content makes no new
+version. ``outbox/delivered`` is written last, after everything was read back, so its presence means that all is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import wandb
+from wandb.apis.public import Run as RemoteRun
+
+from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, shorten
+from wandb_outbox.deliver.probe import Answer, ServerState, ask_server
+from wandb_outbox.deliver.protocol import Job
+from wandb_outbox.deliver.readback import DELIVERED, Seen, differences, missing_history, stale_keys
+from wandb_outbox.errors import FolderChanged, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
+from wandb_outbox.folder import Selection, snapshot
+from wandb_outbox.model import Plan, PlannedArtifact, Receipt, Snapshot, run_id
+from wandb_outbox.plan import make_plan
+
+API_TIMEOUT = 20
+READ_BACK_FOR = 60.0
+"""Seconds a server may lag behind what it has accepted."""
+SLOWEST = 100_000
+"""Bytes a second below which an upload counts as hung."""
+
+Contact = Callable[[str, int], None]
+"""Records (run id, incarnation) in the outbox; returns when that is durable."""
+Progress = Callable[[str], None]
+"""Tells the executor which stage begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where to send to, and with which key."""
+
+    base_url: str
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Under which id this folder goes, and what the server already has under it."""
+
+    run_id: str
+    incarnation: int
+    remote: RemoteRun | None
+    adopted: bool = False
+
+
+class Sender:
+    """Delivers jobs to one server; :meth:`deliver` may run in several threads at once."""
+
+    def __init__(self, server: Server, directory: str) -> None:
+        """``directory`` is ours: the SDK writes there and nowhere else."""
+        if not server.key:
+            raise Unauthorized("there is no API key", hint=KEY_HINT)
+        self._server = server
+        self._directory = directory
+        self._api = wandb.Api(overrides={"base_url": server.base_url}, timeout=API_TIMEOUT, api_key=server.key)
+
+    def deliver(self, job: Job, contact: Contact, progress: Progress) -> Receipt:
+        """Send one folder and read it back. Raises an :class:`OutboxError` named by the next move."""
+        delivery = _Delivery(self._api, self._server, self._directory, job, contact, progress)
+        try:
+            return delivery.run()
+        except OutboxError:
+            raise
+        except Exception as error:
+            failure = Failure(delivery.stage, type(error).__name__, _words(error), _is_disk_full(error))
+            answer = ask_server(self._server.base_url, self._server.key)
+            raise decide(job.request.path, failure, answer) from error
+        finally:
+            delivery.clean()
+
+
+class _Delivery:
+    """The steps of one delivery, and how far it has come."""
+
+    def __init__(
+        self, api: wandb.Api, server: Server, directory: str, job: Job, contact: Contact, progress: Progress
+    ) -> None:
+        self.stage = Stage.IDENTIFY
+        self._api = api
+        self._server = server
+        self._directory = directory
+        self._job = job
+        self._contact = contact
+        self._progress = progress
+        self._run: wandb.Run | None = None
+        self._sync_dir: str | None = None
+        self._frozen = False
+        self._rows = 0
+
+    def run(self) -> Receipt:
+        job = self._job
+        before = self._take_snapshot()
+        if before.fingerprint != job.fingerprint:
+            raise FolderChanged(f"{job.request.path} changed since it was found complete; it is looked at again")
+        if not before.files:
+            raise Rejected(f"{job.request.path}: there is no file to upload", hint="everything in it is left out")
+        plan = make_plan(job.request, before)
+        entity = plan.entity or self._default_entity()
+        self._enter(Stage.IDENTIFY)
+        identity = self._identify(plan, entity)
+        if identity.run_id != plan.run_id or identity.incarnation != job.request.incarnation:
+            plan = make_plan(replace(job.request, run_id=identity.run_id, incarnation=identity.incarnation), before)
+        if identity.remote is not None:
+            receipt = self._delivered_already(identity, identity.remote, plan, entity)
+            if receipt is not None:
+                return receipt
+        self._contact(identity.run_id, identity.incarnation)
+        artifact = self._send(plan, entity, identity, before)
+        self._enter(Stage.VERIFY)
+        return self._verify(plan, entity, identity, artifact)
+
+    # -- who is it ---------------------------------------------------------------------------------------------------
+
+    def _identify(self, plan: Plan, entity: str) -> Identity:
+        """The id to deliver under: ours by record, ours by what the server says, or a free one."""
+        job = self._job
+        if job.contacted:
+            remote = self._find(entity, plan.project, job.request.run_id)
+            if remote is None or self._is_ours(remote):
+                return Identity(job.request.run_id, job.request.incarnation, remote)
+        for incarnation in itertools.count(job.request.incarnation):
+            candidate = run_id(job.request.site, job.request.path, incarnation)
+            remote = self._find(entity, plan.project, candidate)
+            if remote is None:
+                break
+            if self._is_ours(remote):
+                return Identity(candidate, incarnation, remote)
+        known = None if job.contacted else self._find_content(plan, entity)
+        if known is not None:
+            intent = known.config.get("outbox", {})
+            return Identity(known.id, int(intent.get("incarnation", 0)), known, adopted=True)
+        return Identity(candidate, incarnation, None)
+
+    def _is_ours(self, remote: RemoteRun) -> bool:
+        intent = remote.config.get("outbox")
+        if not isinstance(intent, dict) or intent.get("site") != self._job.request.site:
+            return False
+        # An inode can change under a folder that did not (a restored backup, some overlays): then the local record
+        # vouches for the path. Without one only the birth does.
+        return intent.get("birth") == self._job.birth or (self._job.contacted and intent.get("path") == self._path(intent))
+
+    def _path(self, intent: dict[str, Any]) -> object:
+        root = self._job.request.root
+        path = self._job.request.path
+        return intent.get("path") if root is None else os.path.relpath(path, root)
+
+    def _find_content(self, plan: Plan, entity: str) -> RemoteRun | None:
+        """A run that already holds this very content of this very folder, under whatever id (state lost, folder moved)."""
+        mine = plan.config["outbox"]
+        try:
+            found = self._api.runs(
+                f"{entity}/{plan.project}", filters={"config.outbox.fingerprint": plan.fingerprint}, per_page=20, lazy=False
+            )
+            for remote in found:
+                theirs = remote.config.get("outbox")
+                if not isinstance(theirs, dict) or theirs.get("fingerprint") != plan.fingerprint:
+                    continue
+                same_place = theirs.get("site") == mine["site"] and theirs.get("path") == mine["path"]
+                if theirs.get("birth") == self._job.birth or same_place:
+                    return remote
+        except (ValueError, wandb.errors.CommError) as error:
+            if _is_absent(error):
+                return None  # the project does not exist yet
+            raise
+        return None
+
+    def _find(self, entity: str, project: str, candidate: str) -> RemoteRun | None:
+        """The run as the server has it now, or ``None`` when it has none (nor perhaps the project)."""
+        self._api.flush()
+        try:
+            remote = self._api.run(f"{entity}/{project}/{candidate}")
+            remote.load(force=True)
+        except (ValueError, wandb.errors.CommError) as error:
+            if _is_absent(error):
+                return None
+            raise
+        return remote
+
+    def _delivered_already(self, identity: Identity, remote: RemoteRun, plan: Plan, entity: str) -> Receipt | None:
+        """The receipt, when the server has this content whole; else ``None``: send it again, idempotently."""
+        delivered = _plain(remote.summary_metrics.get(DELIVERED))
+        if not isinstance(delivered, dict) or delivered.get("fingerprint") != plan.fingerprint:
+            return None
+        if delivered.get("intent") != intent_of(plan) and not identity.adopted:
+            return None
+        if remote.state not in ("finished", "failed"):
+            return None
+        artifact = self._committed(entity, plan, str(delivered.get("artifact") or ""))
+        if artifact is None or artifact.digest != delivered.get("digest"):
+            return None
+        if identity.adopted:
+            self._contact(identity.run_id, identity.incarnation)
+            config = dict(remote.config)
+            config["outbox"] = {**config["outbox"], **{k: plan.config["outbox"][k] for k in ("site", "birth", "path")}}
+            remote.config.update(config)
+            remote.update()
+        return self._receipt(plan, entity, identity, remote, artifact)
+
+    def _committed(self, entity: str, plan: Plan, version: str) -> wandb.Artifact | None:
+        try:
+            artifact = self._api.artifact(f"{entity}/{plan.project}/{version}")
+        except (ValueError, wandb.errors.CommError) as error:
+            if _is_absent(error):
+                return None
+            raise
+        return artifact if artifact.state == "COMMITTED" else None
+
+    # -- send --------------------------------------------------------------------------------------------------------
+
+    def _send(self, plan: Plan, entity: str, identity: Identity, before: Snapshot) -> wandb.Artifact:
+        remote = identity.remote
+        rows, self._frozen = plan.history, False
+        if remote is not None and (remote.history_line_count or 0) > 0:
+            sent = [_plain(row) for row in remote.scan_history(use_cache=False)]
+            rows, self._frozen = missing_history(sent, plan.history)
+            self._rows = len(sent)
+        self._rows += len(rows)
+        self._enter(Stage.INIT)
+        run = self._open(plan, entity, identity)
+        try:
+            self._enter(Stage.CONTENT)
+            self._send_content(run, plan, rows)
+            self._enter(Stage.ARTIFACT)
+            artifact = self._send_artifact(run, plan.artifacts[0])
+            after = self._take_snapshot()
+            if not before.same_bytes_as(after):
+                raise FolderChanged(
+                    f"{plan.path} changed while it was uploaded; what was sent is not called uploaded, and it is "
+                    "looked at again"
+                )
+        except BaseException:
+            # Let go of the run quickly; the error that brought us here matters more than one from here.
+            with contextlib.suppress(Exception):
+                run.finish(exit_code=1)
+            raise
+        self._enter(Stage.FINISH)
+        run.finish(exit_code=plan.exit_code)
+        return artifact
+
+    def _open(self, plan: Plan, entity: str, identity: Identity) -> wandb.Run:
+        settings = run_settings(self._server, self._directory, plan)
+        try:
+            run = wandb.init(
+                settings=settings,
+                entity=entity,
+                project=plan.project,
+                id=identity.run_id,
+                name=plan.name,
+                group=plan.group,
+                job_type=plan.job_type,
+                tags=list(plan.tags),
+                notes=plan.notes,
+                config=plan.config,
+                resume="allow",
+                reinit="create_new",
+            )
+        except Exception as error:
+            if "409" in str(error) and self._find(entity, plan.project, identity.run_id) is None:
+                raise RunDeleted(
+                    f"{plan.path}: its run {identity.run_id} was deleted on the server; it goes under a new one"
+                ) from error
+            raise
+        self._run = run
+        self._sync_dir = os.path.dirname(run.dir)
+        return run
+
+    def _send_content(self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...]) -> None:
+        for key in sorted({key for row in rows for key in row if key != "_step"}):
+            # The summary is the plan's; without this the SDK would add the last value of every column to it.
+            run.define_metric(key, summary="none")
+        for row in rows:
+            run.log({key: value for key, value in row.items() if key != "_step"}, step=row["_step"])
+        run.summary.update(plan.summary)
+        for table in plan.tables:
+            data = [list(row) for row in table.rows]
+            run.summary[table.name] = wandb.Table(columns=list(table.columns), data=data, allow_mixed_types=True)
+        for name in plan.run_files:
+            run.save(os.path.join(plan.path, name), base_path=plan.path, policy="now", glob=False)
+
+    def _send_artifact(self, run: wandb.Run, planned: PlannedArtifact) -> wandb.Artifact:
+        artifact = wandb.Artifact(
+            planned.name, planned.type, description=planned.description, metadata=planned.metadata
+        )
+        for file in planned.files:
+            # Neither staged nor cached: the SDK reads the folder itself, and the snapshots before and after tell
+            # whether it changed under the upload.
+            artifact.add_file(
+                os.path.join(self._job.request.path, file.path), name=file.path, policy="immutable", skip_cache=True
+            )
+            self._progress(self.stage.value)
+        logged = run.log_artifact(artifact, aliases=list(planned.aliases) or None)
+        logged.wait(timeout=int(300 + planned.bytes / SLOWEST))
+        if logged.state != "COMMITTED":
+            raise NotVerified(f"{self._job.request.path}: the artifact {planned.name} is {logged.state}, not COMMITTED")
+        if logged.metadata != planned.metadata or logged.description != planned.description:
+            # A known content keeps its first metadata: bring it up to date.
+            logged.metadata = planned.metadata
+            logged.description = planned.description
+            logged.save()
+        return logged
+
+    # -- read back ---------------------------------------------------------------------------------------------------
+
+    def _verify(self, plan: Plan, entity: str, identity: Identity, artifact: wandb.Artifact) -> Receipt:
+        """Poll until the server gives back what was sent, then write ``outbox/delivered``."""
+        planned = plan.artifacts[0]
+        for wait in _pauses(READ_BACK_FOR):
+            remote = self._find(entity, plan.project, identity.run_id)
+            if remote is None:
+                found = ["the run is not there"]
+            else:
+                files = {file.name: int(file.size) for file in remote.files(per_page=200)}
+                seen = Seen(
+                    state=remote.state,
+                    config=_plain(remote.config),
+                    summary=_plain(remote.summary_metrics),
+                    history_rows=int(remote.history_line_count or 0),
+                    files=files,
+                    tags=frozenset(remote.tags),
+                    name=str(remote.display_name),
+                    artifact_state=artifact.state,
+                    artifact_files=int(artifact.file_count),
+                    artifact_bytes=int(artifact.size),
+                )
+                sizes = {file.path: file.size for file in planned.files}
+                found = differences(seen, plan, history_rows=self._rows, sizes=sizes)
+                if not found:
+                    return self._seal(plan, entity, identity, remote, artifact)
+            self._progress(self.stage.value)
+            if wait is None:
+                raise NotVerified(
+                    f"{plan.path}: sent, but the server gives back something else: {shorten('; '.join(found))}",
+                    hint="it is tried again; what has arrived is not sent twice",
+                )
+            time.sleep(wait)
+        raise AssertionError("unreachable: the last pause is None")
+
+    def _seal(
+        self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact
+    ) -> Receipt:
+        summary = remote.summary
+        for key in stale_keys(_plain(remote.summary_metrics), plan):
+            summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded
+        summary.update(
+            {
+                DELIVERED: {
+                    "fingerprint": plan.fingerprint,
+                    "incarnation": identity.incarnation,
+                    "artifact": artifact.name,
+                    "digest": artifact.digest,
+                    "intent": intent_of(plan),
+                }
+            }
+        )
+        return self._receipt(plan, entity, identity, remote, artifact)
+
+    def _receipt(
+        self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact
+    ) -> Receipt:
+        notes = [f"{warning.rule}: {warning.message}" for warning in plan.warnings]
+        if self._frozen:
+            notes.append("history-frozen: the server has other history rows than this folder; none were sent")
+        return Receipt(
+            run_id=identity.run_id,
+            entity=entity,
+            project=plan.project,
+            name=plan.name,
+            url=str(remote.url),
+            artifact=str(artifact.name),
+            digest=str(artifact.digest),
+            files=int(artifact.file_count),
+            bytes=int(artifact.size),
+            fingerprint=plan.fingerprint,
+            incarnation=identity.incarnation,
+            warnings=tuple(notes),
+        )
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _take_snapshot(self) -> Snapshot:
+        return snapshot(self._job.request.path, Selection(self._job.exclude, self._job.include).selector())
+
+    def _default_entity(self) -> str:
+        entity = self._api.default_entity
+        if not entity:
+            raise Rejected(
+                f"{self._job.request.path}: the API key has no default entity",
+                hint="set `entity` in the configuration, or WANDB_ENTITY",
+            )
+        return str(entity)
+
+    def _enter(self, stage: Stage) -> None:
+        self.stage = stage
+        self._progress(stage.value)
+
+    def clean(self) -> None:
+        """Remove what the SDK left on disk for this run; the server's answer is what counts, never this."""
+        if self._sync_dir is not None:
+            shutil.rmtree(self._sync_dir, ignore_errors=True)
+
+
+def run_settings(server: Server, directory: str, plan: Plan) -> wandb.Settings:
+    """Settings for one run, made afresh each time: ``wandb.init`` changes the object that it is given."""
+    return wandb.Settings(
+        mode="online",
+        base_url=server.base_url,
+        api_key=server.key,
+        root_dir=directory,
+        silent=True,
+        console="off",
+        save_code=False,
+        disable_git=True,
+        disable_code=True,
+        disable_job_creation=True,
+        label_disable=True,
+        init_timeout=30,
+        finish_timeout=300,
+        finish_timeout_raises=True,
+        summary_timeout=60,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        x_start_time=plan.started_at,
+        # Whole seconds only: a fraction silently means the default (20 retries of 2 to 60 s and more).
+        x_graphql_timeout_seconds=20,
+        x_graphql_retry_max=4,
+        x_graphql_retry_wait_min_seconds=1,
+        x_graphql_retry_wait_max_seconds=10,
+        x_file_stream_timeout_seconds=20,
+        x_file_stream_retry_max=5,
+        x_file_stream_retry_wait_min_seconds=1,
+        x_file_stream_retry_wait_max_seconds=10,
+        x_file_transfer_retry_max=5,
+        x_file_transfer_retry_wait_min_seconds=1,
+        x_file_transfer_retry_wait_max_seconds=10,
+        x_transaction_log_flush_interval=1,
+    )
+
+
+def intent_of(plan: Plan) -> str:
+    """Hash over what a person can change about a run without changing the folder."""
+    said = [plan.project, plan.name, plan.group, plan.job_type, list(plan.tags), plan.notes, plan.exit_code]
+    return hashlib.blake2b(json.dumps(said).encode(), digest_size=8).hexdigest()
+
+
+def check_server(server: Server) -> Answer:
+    """The server's answer to our own question."""
+    return ask_server(server.base_url, server.key) if server.key else Answer(ServerState.UNAUTHORIZED, "there is no API key")
+
+
+def _pauses(total: float) -> Iterator[float | None]:
+    """Seconds between looks, growing, ``total`` in sum; then one ``None``."""
+    pause = 0.1
+    while total > 0:
+        yield min(pause, total)
+        total -= pause
+        pause = min(pause * 2, 5.0)
+    yield None
+
+
+def _plain(value: Any) -> Any:
+    """A value as plain dicts and lists: what the SDK gives back has classes of its own."""
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _is_absent(error: Exception) -> bool:
+    text = str(error).lower()
+    return "could not find" in text or "not found" in text or "does not exist" in text or "404" in text
+
+
+def _words(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    cause = error.__cause__
+    return f"{text} ({cause})" if cause is not None and str(cause) not in text else text
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

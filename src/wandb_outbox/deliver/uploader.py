@@ -1,0 +1,155 @@
+"""The uploader process: reads jobs from its standard input, delivers them with the SDK, answers on standard output.
+
+It is a process of its own so that the executor stays small, a hung SDK can be killed, a crash costs one attempt, and
+the API key lives nowhere else. It ends when its standard input closes, taking everything it started with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, TYPE_CHECKING, Any
+
+from wandb_outbox.deliver.probe import ask_server
+from wandb_outbox.deliver.processes import descendants, written_bytes
+from wandb_outbox.deliver.protocol import MAX_LINE, decode, encode, error_to_json, job_from_json
+from wandb_outbox.errors import DiskFull, OutboxError, UploaderCrashed
+from wandb_outbox.settings import find_api_key
+
+if TYPE_CHECKING:
+    from wandb_outbox.deliver.send import Sender
+
+MAX_THREADS = 64
+PULSE = 0.5
+"""Seconds between two looks at how many bytes the SDK's own process has written."""
+
+
+class Uploader:
+    """The loop of the process; one instance, several delivering threads."""
+
+    def __init__(self, environ: Mapping[str, str], answers: IO[bytes], directory: str) -> None:
+        self._environ = environ
+        self._base_url = environ["WANDB_BASE_URL"]
+        self._answers = answers
+        self._directory = directory
+        self._writing = threading.Lock()
+        self._permits: dict[int, threading.Event] = {}
+        self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="delivery")
+        self._senders: dict[str, Sender] = {}
+        self._starting = threading.Lock()
+        self._busy = 0
+
+    def serve(self, jobs: IO[bytes]) -> None:
+        """Handle messages until the input ends."""
+        threading.Thread(target=self._pulse, daemon=True, name="pulse").start()
+        self._say({"is": "ready", "pid": os.getpid()})
+        while line := jobs.readline(MAX_LINE):
+            message = decode(line)
+            match message["do"]:
+                case "deliver":
+                    self._permits[message["key"]] = threading.Event()
+                    self._pool.submit(self._deliver, message)
+                case "go":
+                    self._permits[message["key"]].set()
+                case "probe":
+                    self._pool.submit(self._probe)
+                case "stop":
+                    return
+
+    def _deliver(self, message: dict[str, Any]) -> None:
+        key = int(message["key"])
+        self._busy += 1
+        try:
+            job = job_from_json(message)
+            permit = self._permits[key]
+
+            def contact(run_id: str, incarnation: int) -> None:
+                self._say({"is": "contact", "key": key, "run_id": run_id, "incarnation": incarnation})
+                permit.wait()
+
+            def progress(stage: str) -> None:
+                self._say({"is": "progress", "key": key, "stage": stage})
+
+            receipt = self._sender().deliver(job, contact, progress)
+            fields = {name: getattr(receipt, name) for name in receipt.__dataclass_fields__}
+            self._say({"is": "receipt", "key": key, **fields})
+        except OutboxError as error:
+            self._say({"is": "error", "key": key, **error_to_json(error)})
+        except OSError as error:
+            full = DiskFull(f"{self._directory}: {error.strerror}", hint="make room on the disk of the state directory")
+            crash = UploaderCrashed(f"the uploader could not work: {error}")
+            self._say({"is": "error", "key": key, **error_to_json(full if error.errno == 28 else crash)})
+        except Exception as error:  # noqa: BLE001  whatever a hostile folder provokes costs this delivery only
+            crash = UploaderCrashed(f"the uploader could not handle this folder: {type(error).__name__}: {error}")
+            self._say({"is": "error", "key": key, **error_to_json(crash)})
+        finally:
+            self._busy -= 1
+            self._permits.pop(key, None)
+
+    def _sender(self) -> Sender:
+        """The sender for today's key: it is read anew for each delivery, so that a new key counts at once."""
+        key = find_api_key(self._environ, self._base_url)
+        with self._starting:
+            # wandb takes 0.7 s to import and starts nothing before the first delivery: a probe never pays for it.
+            from wandb_outbox.deliver.send import Sender, Server  # noqa: PLC0415
+
+            if (key or "") not in self._senders:
+                self._senders = {key or "": Sender(Server(self._base_url, key), self._directory)}
+            return self._senders[key or ""]
+
+    def _probe(self) -> None:
+        answer = ask_server(self._base_url, find_api_key(self._environ, self._base_url))
+        self._say({
+            "is": "answer", "state": answer.state.value, "detail": answer.detail, "entity": answer.entity,
+            "retry_after": answer.retry_after,
+        })  # fmt: skip
+
+    def _pulse(self) -> None:
+        """Tell how many bytes have left us: the SDK itself tells nothing while it sends an artifact."""
+        last = 0
+        idle = threading.Event()
+        while not idle.wait(PULSE):
+            if not self._busy:
+                continue
+            total = sum(written_bytes(pid) for pid in descendants(os.getpid()))
+            if total != last:
+                last = total
+                self._say({"is": "progress", "key": None, "bytes": total})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        with self._writing:
+            self._answers.write(encode(message))
+            self._answers.flush()
+
+
+def main() -> None:
+    """Entry point of the process. Its working directory is the SDK's, made by the executor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the executor, which ends us in order
+    # The protocol gets a descriptor of its own: nothing that prints may write into it.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        Uploader(os.environ, answers, os.getcwd()).serve(sys.stdin.buffer)
+    finally:
+        end_now()
+
+
+def end_now() -> None:
+    """End this process and everything it started, at once.
+
+    An orderly exit would run the SDK's ``atexit``, which waits for unfinished runs and, when the process dies in that
+    wait, leaves wandb-core behind for many minutes. wandb-core has a session of its own, so no group reaches it.
+    """
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""An output folder of the Hugging Face Trainer. ``training_args.bin`` is a pickle and is never loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import ClassVar
+
+from wandb_outbox.errors import Rejected
+from wandb_outbox.folder import read_file
+from wandb_outbox.formats.common import ended_at, run_files, started_at
+from wandb_outbox.formats.content import Content, Warn
+from wandb_outbox.formats.history import trainer_history
+from wandb_outbox.formats.jsonfile import decode_plainly, read_object
+from wandb_outbox.formats.logfile import logged_traceback, top_level_logs
+from wandb_outbox.model import FormatEvidence, JsonValue, PlanWarning, Snapshot
+
+STATE = "trainer_state.json"
+MODEL_CONFIG = "config.json"
+_RESULTS = ("all_results.json", "train_results.json")
+_PARTS = ("train_results.json", "eval_results.json", "predict_results.json", "test_results.json")
+_MAX_READ = 4 * 1024 * 1024
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
+_SETTINGS = (
+    "num_train_epochs", "max_steps", "train_batch_size", "logging_steps", "eval_steps", "save_steps", "is_hyper_param_search",
+    "best_model_checkpoint", "trial_name", "trial_params",
+)  # fmt: skip
+
+
+class HfTrainer:
+    """Training with ``transformers.Trainer``. A ``checkpoint-N`` inside is a part of it, never a run."""
+
+    name: ClassVar[str] = "hf-trainer"
+
+    def recognises(self, path: str, names: Collection[str]) -> bool:
+        """By the Trainer's own files, or by the checkpoints of a training that goes on."""
+        return (
+            STATE in names
+            or any(name in names for name in _RESULTS)
+            or any(_CHECKPOINT.fullmatch(name) for name in names)
+        )
+
+    def evidence(self, path: str, snapshot: Snapshot, marker: str | None) -> FormatEvidence:
+        """Done by the last step, or by results that are not older than the newest checkpoint."""
+        done = marker or _done_by_steps(path, snapshot) or _done_by_results(path, snapshot)
+        failed = None if done else logged_traceback(path, snapshot)
+        logs = top_level_logs(snapshot)
+        return FormatEvidence(
+            done=done, failed=failed, nothing_to_show=all(file.path in logs for file in snapshot.files)
+        )
+
+    def read(self, path: str, snapshot: Snapshot) -> Content:
+        """Settings, final metrics, and the log history with its steps."""
+        warnings: list[PlanWarning] = []
+        state = read_object(path, snapshot, STATE, warnings.append, "unreadable-trainer-state") or {}
+        config: dict[str, JsonValue] = {key: state[key] for key in _SETTINGS if state.get(key) is not None}
+        model = read_object(path, snapshot, MODEL_CONFIG, warnings.append, "unreadable-config")
+        if model is not None:
+            config["model_config"] = model
+        logs = top_level_logs(snapshot)
+        return Content(
+            config=config,
+            config_file=STATE,
+            metrics=_final_metrics(path, snapshot, warnings.append),
+            metrics_file=_RESULTS[0],
+            history=trainer_history(state),
+            started_at=started_at(path, snapshot, logs[0] if logs else None),
+            ended_at=ended_at(snapshot),
+            run_files=run_files(snapshot, (*_RESULTS, *_PARTS, STATE, MODEL_CONFIG)),
+            warnings=tuple(warnings),
+        )
+
+
+def _small_object(path: str, snapshot: Snapshot, name: str) -> dict[str, JsonValue] | None:
+    if snapshot.file(name) is None:
+        return None
+    try:
+        value = decode_plainly(read_file(path, name, _MAX_READ))
+    except (ValueError, Rejected):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _done_by_steps(path: str, snapshot: Snapshot) -> str | None:
+    state = _small_object(path, snapshot, STATE) or {}
+    step, last = state.get("global_step"), state.get("max_steps")
+    if isinstance(step, int) and isinstance(last, int) and 0 < last <= step:
+        return f"{STATE} says step {step} of {last}"
+    return None
+
+
+def _done_by_results(path: str, snapshot: Snapshot) -> str | None:
+    checkpoint = max(
+        (file.mtime_ns for file in snapshot.files if _CHECKPOINT.fullmatch(file.path.partition("/")[0])), default=0
+    )
+    for name in _RESULTS:
+        stat = snapshot.file(name)
+        if stat is not None and stat.mtime_ns >= checkpoint and _small_object(path, snapshot, name) is not None:
+            return f"{name} is there and not older than the newest checkpoint"
+    return None
+
+
+def _final_metrics(path: str, snapshot: Snapshot, warn: Warn) -> dict[str, JsonValue] | None:
+    whole = read_object(path, snapshot, _RESULTS[0], warn, "unreadable-metrics")
+    if whole is not None:
+        return whole
+    merged: dict[str, JsonValue] = {}
+    for name in _PARTS:
+        merged.update(read_object(path, snapshot, name, warn, "unreadable-metrics") or {})
+    return merged or None

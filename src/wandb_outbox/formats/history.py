@@ -1,0 +1,128 @@
+"""Rows for the run's history, each with its explicit step under ``"_step"``.
+
+Steps must rise: W&B drops a row whose step is not above the one before, without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from wandb_outbox.folder import open_file
+from wandb_outbox.formats.content import Warn, warning
+from wandb_outbox.formats.jsonfile import decode
+from wandb_outbox.model import JsonValue, Snapshot
+
+MAX_ROW = 1024 * 1024
+"""Bytes. W&B drops larger rows, and a row of 20 MB takes the summary with it."""
+MAX_ROWS = 200_000
+_RESERVED = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
+
+Row = dict[str, JsonValue]
+
+
+def jsonl_history(path: str, snapshot: Snapshot, name: str, index_key: str, warn: Warn) -> tuple[Row, ...]:
+    """The rows of a JSON-lines file of metrics, nested values left out.
+
+    A resumed run writes some rows again: the last row of an index wins. The step is the index where that rises over
+    the file, and else the row's place in it.
+    """
+    stat = snapshot.file(name)
+    if stat is None or stat.size == 0:
+        return ()
+    found: list[Row] = []
+    broken = oversized = 0
+    torn = cut = False
+    with open_file(path, name) as file:
+        for line, ended in _lines(file):
+            if line is None:
+                oversized += 1
+                continue
+            row = _object(line)
+            if row is None:
+                torn = torn or not ended
+                broken += ended
+            elif len(found) < MAX_ROWS:
+                found.append(row)
+            else:
+                cut = True
+    if torn:
+        warn(warning("torn-history", f"{name} ends in the middle of a line; that line is left out"))
+    if broken:
+        warn(warning("unreadable-history", f"{name} holds {broken} lines that are no JSON object; they are left out"))
+    if oversized:
+        warn(warning("history-row-too-large", f"{name} holds {oversized} rows over 1 MB; they are left out"))
+    if cut:
+        warn(warning("history-cut", f"{name} holds more than {MAX_ROWS:,} rows; the rest is in the artifact only"))
+    rows = _last_of_each(found, index_key)
+    indices = [_index(row, index_key) for row in rows]
+    return tuple(
+        {**_scalars(row), "_step": step} for row, step in zip(rows, _steps(indices, len(rows)), strict=True)
+    )
+
+
+def trainer_history(state: Row) -> tuple[Row, ...]:
+    """The ``log_history`` of a Hugging Face ``trainer_state.json``, one row a step.
+
+    Metrics are named as the Trainer's own W&B callback names them: ``eval_loss`` is ``eval/loss``, ``loss`` is
+    ``train/loss``. What was logged twice at one step (training, then evaluation) becomes one row.
+    """
+    log = state.get("log_history")
+    by_step: dict[int, Row] = {}
+    for entry in log if isinstance(log, list) else ():
+        step = _index(entry, "step") if isinstance(entry, dict) else None
+        if step is not None:
+            row = by_step.setdefault(step, {"train/global_step": step})
+            row.update({_callback_name(key): value for key, value in _scalars(entry).items() if key != "step"})
+    return tuple({**by_step[step], "_step": step} for step in sorted(by_step)[:MAX_ROWS])
+
+
+def _callback_name(key: str) -> str:
+    for prefix in ("eval", "test"):
+        if key.startswith(prefix + "_"):
+            return f"{prefix}/{key[len(prefix) + 1 :]}"
+    return f"train/{key}"
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[bytes | None, bool]]:
+    """Each line that is not empty, ``None`` for one that is too large, and whether it ended with a newline."""
+    while line := file.readline(MAX_ROW + 1):
+        if len(line) > MAX_ROW:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_ROW + 1)
+            yield None, True
+        elif line.strip():
+            yield line, line.endswith(b"\n")
+
+
+def _object(line: bytes) -> Row | None:
+    try:
+        value = decode(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _last_of_each(rows: list[Row], index_key: str) -> list[Row]:
+    last = {index: place for place, row in enumerate(rows) if (index := _index(row, index_key)) is not None}
+    return [
+        row
+        for place, row in enumerate(rows)
+        if (index := _index(row, index_key)) is None or last[index] == place
+    ]
+
+
+def _steps(indices: list[int | None], count: int) -> Iterable[int]:
+    known = [index for index in indices if index is not None]
+    rising = len(known) == count and all(a < b for a, b in zip(known, known[1:], strict=False))
+    return known if rising else range(count)
+
+
+def _index(row: Row, key: str) -> int | None:
+    value = row.get(key)
+    # W&B's steps are 64-bit integers that are not negative.
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+
+
+def _scalars(row: Row) -> Row:
+    return {key: value for key, value in row.items() if not isinstance(value, dict | list) and key not in _RESERVED}
