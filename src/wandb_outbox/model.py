@@ -372,6 +372,8 @@ class Run:
     """Its uploader died while it carried several: deliver it alone, so that the poison one is found."""
     gone: bool
     """The folder was not there when last looked for."""
+    by_person: bool
+    """A person put it where it stands (``skip``, ``hold``): no change of the folder moves it."""
     forced: bool
     """A person asked for it by ``upload`` or ``release``: holds do not apply to the approved fingerprint."""
 

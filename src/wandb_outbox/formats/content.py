@@ -15,6 +15,11 @@ Warn = Callable[[PlanWarning], None]
 class Samples(Protocol):
     """The per-sample results of a run, read as a stream: they may be larger than memory."""
 
+    @property
+    def name(self) -> str:
+        """The file they are in."""
+        ...
+
     def rows(self, warn: Warn) -> Iterator[dict[str, JsonValue]]:
         """Every sample that can be read, in the order of the file.
 
@@ -52,6 +57,8 @@ class Content:
     overrides: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     sample_range: SampleRange | None = None
+    settings: dict[str, JsonValue] = field(default_factory=dict)
+    """The launcher's own configuration: never sent as such, but it may hold secrets."""
     sweep: bool = False
     """It is one job of a sweep: its siblings belong into one group with it."""
     started_at: float | None = None

@@ -22,8 +22,8 @@ _PARTS = ("train_results.json", "eval_results.json", "predict_results.json", "te
 _MAX_READ = 4 * 1024 * 1024
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _SETTINGS = (
-    "num_train_epochs", "max_steps", "train_batch_size", "logging_steps", "eval_steps", "save_steps", "is_hyper_param_search",
-    "best_model_checkpoint", "trial_name", "trial_params",
+    "num_train_epochs", "max_steps", "train_batch_size", "logging_steps", "eval_steps", "save_steps",
+    "is_hyper_param_search", "best_model_checkpoint", "trial_name", "trial_params",
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ class HfTrainer:
 
     name: ClassVar[str] = "hf-trainer"
 
-    def recognises(self, path: str, names: Collection[str]) -> bool:
+    def recognises(self, path: str, names: Collection[str]) -> bool:  # noqa: ARG002  names say it all
         """By the Trainer's own files, or by the checkpoints of a training that goes on."""
         return (
             STATE in names

@@ -6,6 +6,7 @@ Steps must rise: W&B drops a row whose step is not above the one before, without
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import IO
 
 from wandb_outbox.folder import open_file
@@ -56,9 +57,7 @@ def jsonl_history(path: str, snapshot: Snapshot, name: str, index_key: str, warn
         warn(warning("history-cut", f"{name} holds more than {MAX_ROWS:,} rows; the rest is in the artifact only"))
     rows = _last_of_each(found, index_key)
     indices = [_index(row, index_key) for row in rows]
-    return tuple(
-        {**_scalars(row), "_step": step} for row, step in zip(rows, _steps(indices, len(rows)), strict=True)
-    )
+    return tuple({**_scalars(row), "_step": step} for row, step in zip(rows, _steps(indices, len(rows)), strict=True))
 
 
 def trainer_history(state: Row) -> tuple[Row, ...]:
@@ -105,16 +104,12 @@ def _object(line: bytes) -> Row | None:
 
 def _last_of_each(rows: list[Row], index_key: str) -> list[Row]:
     last = {index: place for place, row in enumerate(rows) if (index := _index(row, index_key)) is not None}
-    return [
-        row
-        for place, row in enumerate(rows)
-        if (index := _index(row, index_key)) is None or last[index] == place
-    ]
+    return [row for place, row in enumerate(rows) if (index := _index(row, index_key)) is None or last[index] == place]
 
 
 def _steps(indices: list[int | None], count: int) -> Iterable[int]:
     known = [index for index in indices if index is not None]
-    rising = len(known) == count and all(a < b for a, b in zip(known, known[1:], strict=False))
+    rising = len(known) == count and all(a < b for a, b in pairwise(known))
     return known if rising else range(count)
 
 

@@ -27,6 +27,7 @@ class HydraFolder:
 
     config: dict[str, JsonValue]
     overrides: tuple[str, ...]
+    settings: dict[str, JsonValue]
     sweep: bool
 
     @property
@@ -45,7 +46,7 @@ class Hydra:
 
     name: ClassVar[str] = "hydra"
 
-    def recognises(self, path: str, names: Collection[str]) -> bool:
+    def recognises(self, path: str, names: Collection[str]) -> bool:  # noqa: ARG002  names say it all
         """By the directory ``.hydra``."""
         return ".hydra" in names
 
@@ -73,6 +74,7 @@ class Hydra:
             project=folder.project,
             group=folder.group,
             overrides=folder.overrides,
+            settings=folder.settings,
             sweep=folder.sweep,
             started_at=started_at(path, snapshot, logs[0] if logs else None),
             ended_at=ended_at(snapshot),
@@ -85,11 +87,12 @@ def read_hydra_folder(path: str, snapshot: Snapshot, warn: Warn) -> HydraFolder:
     """Read ``.hydra/``, unresolved."""
     config = as_config(read_yaml(path, snapshot, CONFIG, warn))
     overrides = read_yaml(path, snapshot, OVERRIDES, warn)
-    settings = read_yaml(path, snapshot, SETTINGS, warn)
-    hydra = settings.get("hydra") if isinstance(settings, dict) else None
+    settings = as_config(read_yaml(path, snapshot, SETTINGS, warn))
+    hydra = settings.get("hydra")
     mode = hydra.get("mode") if isinstance(hydra, dict) else None
     return HydraFolder(
         config=config,
         overrides=tuple(str(each) for each in overrides) if isinstance(overrides, list) else (),
+        settings=settings,
         sweep=str(mode).rpartition(".")[2] == "MULTIRUN",
     )

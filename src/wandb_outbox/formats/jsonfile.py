@@ -18,6 +18,8 @@ MAX_OBJECT_FILE = 64 * 1024 * 1024
 MAX_SAMPLE = 32 * 1024 * 1024
 """One element of a streamed list is decoded up to this size, in bytes."""
 _CHUNK = 1024 * 1024
+_IN_ELEMENT = 2
+"""The depth of brackets inside an element: the list itself is the first."""
 _UTF8_BOM = b"\xef\xbb\xbf"
 
 
@@ -34,7 +36,7 @@ def decode_plainly(data: bytes) -> JsonValue:
 
 def decode(data: bytes) -> JsonValue:
     """JSON, fast where it is clean and patient where it is not. Raises ``ValueError``."""
-    import orjson  # noqa: PLC0415  the daemon imports this module and never decodes in bulk (20 ms of start-up)
+    import orjson
 
     try:
         return orjson.loads(data)
@@ -87,12 +89,11 @@ class ListFile:
         if splitter.not_a_list:
             warn(warning("results-not-a-list", f"{self.name} is not a list of objects; there is no table of samples"))
         elif splitter.torn:
-            warn(
-                warning("torn-results", f"{self.name} is torn: it ends in the middle of the list; {whole} whole samples")
-            )
+            message = f"{self.name} is torn: it ends in the middle of the list; its {whole} whole samples are taken"
+            warn(warning("torn-results", message))
         unreadable += splitter.oversized
         if unreadable:
-            message = f"{self.name} holds {unreadable} samples that cannot be read (too large, or broken); they are left out"
+            message = f"{self.name} holds {unreadable} samples that are too large or broken; they are left out"
             warn(warning("unreadable-samples", message))
         if splitter.strays:
             warn(warning("unreadable-samples", f"{self.name} holds values between the samples; they are left out"))
@@ -110,72 +111,75 @@ class _Splitter:
 
     def __init__(self) -> None:
         self.not_a_list = False
-        self.torn = False
         self.strays = False
         self.oversized = 0
+        self._depth = 1  # 1: between the elements of the list; 0: after its end
+        self._in_string = False
+        self._skip = 0  # bytes of the next chunk that a backslash at the end of the last one escapes
+        self._element = bytearray()
+        self._too_large = False
+
+    @property
+    def torn(self) -> bool:
+        """The list did not come to its end."""
+        return self._depth > 0 and not self.not_a_list
 
     def elements(self, file: IO[bytes]) -> Iterator[bytes]:
+        """The bytes of each element, without those that are no object or list and those that are too large."""
         chunk = file.read(_CHUNK).removeprefix(_UTF8_BOM).lstrip()
-        if not chunk:
-            self.torn = True
-            return
-        if chunk[:1] != b"[":
-            self.not_a_list = True
-            return
+        self.not_a_list = chunk[:1] not in (b"", b"[")
         chunk = chunk[1:]
-        depth = 1  # 1: between the elements of the list; 0: after its end
-        in_string = skip_one = False
-        element = bytearray()
-        between = bytearray()
-        too_large = False
-        while chunk and depth:
-            start = 0  # of the part of the open element that is in this chunk
-            position = 1 if skip_one else 0
-            skip_one = False
-            while depth:
-                found = (self._inside if in_string else self._outside).search(chunk, position)
-                if found is None:
-                    break
-                position = found.end()
-                token = found.group()
-                if token == b"\\":
-                    skip_one = position == len(chunk)
-                    position += 1
-                elif token == b'"':
-                    in_string = not in_string
-                elif token in b"[{":
-                    depth += 1
-                    if depth == 2:
-                        between += chunk[start : found.start()]
-                        start = found.start()
-                else:
-                    depth -= 1
-                    if depth == 1:
-                        element += chunk[start:position]
-                        start = position
-                        if too_large or len(element) > MAX_SAMPLE:
-                            self.oversized += 1
-                        else:
-                            yield bytes(element)
-                        element.clear()
-                        too_large = False
-                    elif depth == 0:
-                        between += chunk[start : found.start()]
-            if depth > 1:
-                element += chunk[start:]
-                if len(element) > MAX_SAMPLE:
-                    too_large = True
-                    element.clear()
-            elif depth == 1:
-                between += chunk[start:]
-            self._look_for_strays(between)
+        while chunk and self._depth and not self.not_a_list:
+            yield from self._feed(chunk)
             chunk = file.read(_CHUNK)
-        self.torn = depth > 0
 
-    def _look_for_strays(self, between: bytearray) -> None:
-        """Numbers, strings and words that stand between the objects where only commas belong."""
-        self.strays = self.strays or bool(between.translate(None, b", \t\r\n"))
-        between.clear()
+    def _feed(self, chunk: bytes) -> Iterator[bytes]:
+        start, position = 0, self._skip
+        self._skip = 0
+        while self._depth:
+            found = (self._inside if self._in_string else self._outside).search(chunk, position)
+            if found is None:
+                break
+            token, position = found.group(), found.end()
+            if token == b"\\":
+                position += 1
+                self._skip = int(position > len(chunk))
+            elif token == b'"':
+                self._in_string = not self._in_string
+            elif token in b"[{":
+                self._depth += 1
+                if self._depth == _IN_ELEMENT:
+                    self._between(chunk[start : found.start()])
+                    start = found.start()
+            else:
+                self._depth -= 1
+                if self._depth == _IN_ELEMENT - 1:
+                    yield from self._ended(chunk[start:position])
+                    start = position
+        if self._depth >= _IN_ELEMENT:
+            self._keep(chunk[start:])
+        elif self._depth:
+            self._between(chunk[start:])
+
+    def _keep(self, part: bytes) -> None:
+        self._too_large = self._too_large or len(self._element) + len(part) > MAX_SAMPLE
+        if self._too_large:
+            self._element.clear()
+        else:
+            self._element += part
+
+    def _ended(self, part: bytes) -> Iterator[bytes]:
+        self._keep(part)
+        if self._too_large:
+            self.oversized += 1
+        else:
+            yield bytes(self._element)
+        self._element.clear()
+        self._too_large = False
+
+    def _between(self, part: bytes) -> None:
+        """Numbers, strings and words that stand between the objects, where only commas belong."""
+        self.strays = self.strays or bool(part.translate(None, b", \t\r\n"))
 
 
 def _object(element: bytes) -> dict[str, JsonValue] | None:

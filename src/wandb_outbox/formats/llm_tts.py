@@ -79,6 +79,7 @@ class LlmTts:
             overrides=folder.overrides,
             commands=log.commands if log else (),
             sample_range=log.sample_range if log else None,
+            settings=folder.settings,
             sweep=folder.sweep,
             started_at=started_at(path, snapshot, LOG),
             ended_at=ended_at(snapshot),
@@ -110,9 +111,7 @@ def _results_are_newer(snapshot: Snapshot, mtime_ns: int) -> bool:
     return results is not None and results.mtime_ns > mtime_ns
 
 
-def _done_by_metrics(
-    snapshot: Snapshot, metrics: dict[str, JsonValue] | None, log: LogReading | None
-) -> str | None:
+def _done_by_metrics(snapshot: Snapshot, metrics: dict[str, JsonValue] | None, log: LogReading | None) -> str | None:
     stat = snapshot.file(METRICS)
     if metrics is None or stat is None or _results_are_newer(snapshot, stat.mtime_ns):
         return None
@@ -145,7 +144,7 @@ def _failed(path: str, snapshot: Snapshot, log: LogReading | None) -> str | None
     if log is not None and log.traceback:
         return f"{LOG} ends with a traceback: {log.traceback}"
     if log is not None and log.open_phases:
-        return f"{LOG} says that a phase began and not that it ended: {', '.join(log.open_phases)}"
+        return f"{LOG} says that this began, and not that it ended: {', '.join(log.open_phases)}"
     if _is_progressive(path, snapshot):
         return f"{RESULTS} holds samples that were saved before they were evaluated"
     return None

@@ -26,7 +26,7 @@ class LmEval:
 
     name: ClassVar[str] = "lm-eval"
 
-    def recognises(self, path: str, names: Collection[str]) -> bool:
+    def recognises(self, path: str, names: Collection[str]) -> bool:  # noqa: ARG002  names say it all
         """By the name of its results."""
         return _newest(names) is not None
 

@@ -21,7 +21,7 @@ STDERR_TAIL = 64 * 1024
 
 _LINE = re.compile(r"(?P<head>[\[\d][^\n]{0,200}?) - (?P<text>.*)")
 _TIMESTAMP = re.compile(r"\[?(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)")
-_PHASE_BEGINS = re.compile(r"Starting (?P<phase>\w+)[\w ]*\.\.\.")
+_PHASE_BEGINS = re.compile(r"Starting (?P<whole>(?P<phase>\w+)[\w ]*)\.\.\.")
 _PHASE_ENDS = re.compile(r"(?P<phase>\w+)[\w ]* completed successfully")
 _JOB_ENDED_BADLY = re.compile(r"Job (?:interrupted|failed)\b.*")
 _RANGE = re.compile(r"Dataset: using samples (\d{1,12}) to (\d{1,12}) \((\d{1,12}) samples\)")
@@ -74,7 +74,7 @@ def read_log(path: str, snapshot: Snapshot, name: str) -> LogReading | None:
         reading.take(who, text)
     return LogReading(
         segments=reading.segments,
-        open_phases=tuple(reading.open),
+        open_phases=tuple(reading.open.values()),
         closed_phases=tuple(reading.closed),
         ended_badly=reading.ended_badly,
         generation_failed=reading.generation_failed,
@@ -162,7 +162,7 @@ class _Reading:
         self._before_gap = False
 
     def _reset(self) -> None:
-        self.open: dict[str, None] = {}
+        self.open: dict[str, str] = {}
         self.closed: dict[str, None] = {}
         self.ended_badly: str | None = None
         self.generation_failed = False
@@ -186,7 +186,7 @@ class _Reading:
             self.ended_badly = found[0][:200]
         elif (begins := _PHASE_BEGINS.fullmatch(text)) and _is_main(who):
             self._forget_before_gap()
-            self.open[begins["phase"].lower()] = None
+            self.open[begins["phase"].lower()] = begins["whole"]
         elif (ends := _PHASE_ENDS.fullmatch(text)) and _is_main(who):
             self._forget_before_gap()
             phase = ends["phase"].lower()

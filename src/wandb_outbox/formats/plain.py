@@ -23,7 +23,7 @@ class Plain:
 
     name: ClassVar[str] = "plain"
 
-    def recognises(self, path: str, names: Collection[str]) -> bool:
+    def recognises(self, path: str, names: Collection[str]) -> bool:  # noqa: ARG002  names say it all
         """By the two files that an experiment can put there itself."""
         return DECLARATION in names or DONE_MARKER in names
 

@@ -76,12 +76,12 @@ def _detected(path: str, names: Collection[str], pattern: str) -> bool:
     return bool(pattern) and PurePosixPath(path.lstrip("/")).match(pattern)
 
 
-def evidence(format: str, path: str, snapshot: Snapshot) -> FormatEvidence:
+def evidence(format: str, path: str, snapshot: Snapshot) -> FormatEvidence:  # noqa: A002  it is the word for it
     """What the folder says about its end; see :meth:`Format.evidence`. Raises ``UserError`` for an unknown format."""
     return _format(format).evidence(path, snapshot, done_marker(path, snapshot))
 
 
-def read(format: str, path: str, snapshot: Snapshot) -> Content:
+def read(format: str, path: str, snapshot: Snapshot) -> Content:  # noqa: A002  it is the word for it
     """The folder's content; see :meth:`Format.read`. Raises ``UserError`` for an unknown format."""
     return _format(format).read(path, snapshot)
 

@@ -23,7 +23,7 @@ MAX_DEPTH = 64
 _FLOAT_WITHOUT_POINT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*[eE][-+]?[0-9]+")
 
 
-class _Refused(ValueError):
+class _RefusedError(ValueError):
     """The YAML is valid, and too large or too deep to be a configuration."""
 
 
@@ -46,9 +46,9 @@ def read_yaml(path: str, snapshot: Snapshot, name: str, warn: Warn) -> JsonValue
 
 def parse(text: str) -> JsonValue:
     """The value of a YAML text, unresolved. Raises ``ValueError``, also for a bomb or a text too deep or too large."""
-    import yaml  # noqa: PLC0415  runs in the uploader only
-    from omegaconf import OmegaConf  # noqa: PLC0415  97 ms of start-up, in the uploader only
-    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         _refuse_bombs(text)
@@ -57,14 +57,14 @@ def parse(text: str) -> JsonValue:
             return OmegaConf.to_container(created, resolve=False, throw_on_missing=False)
         except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, AssertionError):
             # OmegaConf refuses what YAML allows: broken interpolations, duplicate keys, odd types.
-            return yaml.load(text, Loader=cast(Any, _safe_loader()))
+            return yaml.load(text, Loader=cast(Any, _safe_loader()))  # noqa: S506  a SafeLoader of ours
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 
 
 def _safe_loader() -> type:
     """PyYAML's safe loader with the floats that Hydra writes, and with dates left as text."""
-    import yaml  # noqa: PLC0415  runs in the uploader only
+    import yaml
 
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML reads it from the class
@@ -80,7 +80,7 @@ def _safe_loader() -> type:
 
 def _refuse_bombs(text: str) -> None:
     """Count nodes and depth from the stream of events, before any alias is expanded."""
-    import yaml  # noqa: PLC0415  runs in the uploader only
+    import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     sizes: dict[str, int] = {}
@@ -89,7 +89,7 @@ def _refuse_bombs(text: str) -> None:
     for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise _Refused("an alias that holds itself")
+                raise _RefusedError("an alias that holds itself")
             nodes += sizes[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             nodes += 1
@@ -99,10 +99,10 @@ def _refuse_bombs(text: str) -> None:
             open_nodes.append((event.anchor, nodes))
             nodes += 1
             if len(open_nodes) > MAX_DEPTH:
-                raise _Refused(f"nested deeper than {MAX_DEPTH} levels")
+                raise _RefusedError(f"nested deeper than {MAX_DEPTH} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_nodes.pop()
             if anchor:
                 sizes[anchor] = nodes - before
         if nodes > MAX_NODES:
-            raise _Refused(f"more than {MAX_NODES:,} values once its aliases are expanded")
+            raise _RefusedError(f"more than {MAX_NODES:,} values once its aliases are expanded")

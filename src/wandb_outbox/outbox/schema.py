@@ -46,6 +46,7 @@ MIGRATIONS: tuple[str, ...] = (
       contacted             INTEGER NOT NULL DEFAULT 0,
       suspect               INTEGER NOT NULL DEFAULT 0,
       gone                  INTEGER NOT NULL DEFAULT 0,
+      by_person             INTEGER NOT NULL DEFAULT 0,
       forced                INTEGER NOT NULL DEFAULT 0,
       CHECK ((state = 'uploading') = (claim IS NOT NULL))
     ) STRICT;

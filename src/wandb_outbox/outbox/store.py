@@ -28,7 +28,7 @@ _COLUMNS = (
     "key, path, root, kind, format, birth, state, reason, verdict, outcome, run_id, revision, incarnation, "
     "fingerprint, files, bytes, first_seen, completed_at, attempts, next_attempt_at, overrides, error_class, "
     "error_message, error_hint, entity, project, name, url, artifact, digest, delivered_fingerprint, uploaded_at, "
-    "claim, contacted, suspect, gone, forced"
+    "claim, contacted, suspect, gone, by_person, forced"
 )
 
 # Counted once for each content that follows a delivered one, however often it changes before it is delivered.
@@ -249,18 +249,20 @@ class Store:
                 len(snapshot.files), snapshot.bytes, now,
             )  # fmt: skip
 
-    def skip(self, key: int, reason: str, judgement: Judgement | None = None) -> bool:
-        """Leave the folder alone on purpose."""
+    def skip(self, key: int, reason: str, judgement: Judgement, snapshot: Snapshot) -> bool:
+        """Leave a finished folder alone by policy, until its content changes."""
         return self._change(
-            "UPDATE runs SET state = 'skipped', reason = ?2, verdict = coalesce(?3, verdict), "
-            "outcome = coalesce(?4, outcome) WHERE key = ?1 AND state IN ('writing', 'held', 'queued', 'failed')",
-            key, reason, judgement.verdict.value if judgement else None, judgement.outcome if judgement else None,
+            "UPDATE runs SET state = 'skipped', by_person = 0, reason = ?2, verdict = ?3, outcome = ?4, fingerprint = ?5, "
+            "files = ?6, bytes = ?7 WHERE key = ?1 AND state = 'writing'",
+            key, reason, judgement.verdict.value, judgement.outcome, snapshot.fingerprint,
+            len(snapshot.files), snapshot.bytes,
         )  # fmt: skip
 
     def reopen(self, key: int, reason: str) -> bool:
         """The folder changed: back to ``writing``; after an upload the receipt is kept meanwhile."""
         return self._change(
-            "UPDATE runs SET state = 'writing', verdict = 'writing', reason = ?2, forced = 0, gone = 0 WHERE key = ?1 AND state IN ('held', 'queued', 'uploaded', 'failed')",
+            "UPDATE runs SET state = 'writing', verdict = 'writing', reason = ?2, forced = 0, gone = 0 WHERE key = ?1 "
+            "AND (state IN ('held', 'queued', 'uploaded', 'failed') OR (state = 'skipped' AND by_person = 0))",
             key, reason,
         )  # fmt: skip
 
@@ -278,6 +280,10 @@ class Store:
             "WHERE key = ?1 AND state <> 'uploading' AND birth <> ?3",
             key, reason, birth, incarnation, run_id(site, run.path, incarnation),
         )  # fmt: skip
+
+    def rebirth(self, key: int, *, birth: str) -> bool:
+        """The same content under another inode: a restored backup, or a file system that hands out new ones."""
+        return self._change("UPDATE runs SET birth = ? WHERE key = ? AND state <> 'uploading'", birth, key)
 
     def move(self, key: int, *, path: str, root: str | None) -> bool:
         """The folder was renamed: the row keeps its run id and its receipt."""
@@ -313,19 +319,31 @@ class Store:
 
     # -- delivery writes -------------------------------------------------------------------------------------------
 
-    def claim(self, claim: str, *, now: float, suspects: bool, max_bytes: int | None = None) -> Run | None:
+    def has_suspect(self, now: float) -> bool:
+        """Whether a row that is due has to be carried alone."""
+        return bool(
+            self._value(
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'queued' AND suspect = 1 "
+                "AND coalesce(next_attempt_at, 0) <= ?)",
+                now,
+            )
+        )
+
+    def claim(
+        self, claim: str, *, now: float, suspects: bool, max_bytes: int | None = None, min_bytes: int | None = None
+    ) -> Run | None:
         """Take the oldest queued row that is due, for this executor; ``None`` when there is none.
 
         ``suspects`` asks for a row whose uploader died in company, to be carried alone; otherwise those are passed
-        over. ``max_bytes`` passes over larger folders.
+        over. ``max_bytes`` and ``min_bytes`` pass over larger and smaller folders.
         """
         with self._transaction():
             row = self._connection.execute(
                 "UPDATE runs SET state = 'uploading', claim = ?1, reason = 'an uploader has it' WHERE key = ("
                 "  SELECT key FROM runs WHERE state = 'queued' AND suspect = ?2 AND coalesce(next_attempt_at, 0) <= ?3 "
-                "  AND (?4 IS NULL OR bytes <= ?4) ORDER BY completed_at, key LIMIT 1"
+                "  AND (?4 IS NULL OR bytes <= ?4) AND (?5 IS NULL OR bytes >= ?5) ORDER BY completed_at, key LIMIT 1"
                 f") AND state = 'queued' RETURNING {_COLUMNS}",
-                (claim, int(suspects), now, max_bytes),
+                (claim, int(suspects), now, max_bytes, min_bytes),
             ).fetchone()
             if row is None:
                 return None
@@ -377,6 +395,19 @@ class Store:
                 "next_attempt_at = NULL, error_class = ?4, error_message = ?3, error_hint = ?5 "
                 "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
                 key, claim, error.message, type(error).__name__, error.hint,
+            )  # fmt: skip
+            return done and self._end_attempt(key, now, type(error).__name__, error.message)
+
+    def renew(
+        self, key: int, claim: str, error: OutboxError, *, run_id: str, incarnation: int, now: float  # noqa: F811
+    ) -> bool:
+        """Its run was deleted on the server: queued again under the next incarnation, as if never sent."""
+        with self._transaction():
+            done = self._change(
+                "UPDATE runs SET state = 'queued', claim = NULL, reason = ?3, run_id = ?4, incarnation = ?5, revision = 0, "
+                "contacted = 0, url = NULL, artifact = NULL, digest = NULL, delivered_fingerprint = NULL, "
+                "uploaded_at = NULL WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
+                key, claim, error.message, run_id, incarnation,
             )  # fmt: skip
             return done and self._end_attempt(key, now, type(error).__name__, error.message)
 
@@ -517,7 +548,7 @@ def _run(row: tuple[Any, ...]) -> Run:
     values[3] = Kind(row[3])
     values[6] = State(row[6])
     values[20] = overrides_from_json(row[20])
-    for index in (33, 34, 35, 36):
+    for index in (33, 34, 35, 36, 37):
         values[index] = bool(row[index])
     return Run(*values)
 

@@ -40,9 +40,7 @@ def plan_to_json(plan: Plan) -> dict[str, JsonValue]:
         ],
         "inputs": list(plan.inputs),
         "run_files": list(plan.run_files),
-        "excluded": [
-            {"path": safe_text(excluded.path), "reason": excluded.reason} for excluded in plan.excluded
-        ],
+        "excluded": [{"path": safe_text(excluded.path), "reason": excluded.reason} for excluded in plan.excluded],
         "sources": dict(plan.sources),
         "warnings": [
             {"rule": warning.rule, "severity": warning.severity.value, "message": safe_text(warning.message)}

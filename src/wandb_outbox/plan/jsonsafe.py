@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -54,7 +55,7 @@ def json_safe(value: Any, depth: int = 0) -> JsonValue:
         return {_key(key): json_safe(each, depth + 1) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [json_safe(each, depth + 1) for each in value]
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return sorted((json_safe(each, depth + 1) for each in value), key=repr)
     return _foreign(value, depth)
 
@@ -66,11 +67,6 @@ def safe_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace").decode()
     return str(text)
-
-
-def scalar(value: Any) -> JsonValue:
-    """:func:`json_safe` for one cell of a table: a list or a mapping must have become text before."""
-    return json_safe(value)
 
 
 def _finite(value: float) -> float | str:
@@ -106,7 +102,7 @@ def _key(key: Any) -> str:
 
 
 def _foreign(value: Any, depth: int) -> JsonValue:
-    """numpy and torch by what they offer, so that neither has to be installed; anything else by its text."""
+    """Numpy and torch by what they offer, so that neither has to be installed; anything else by its text."""
     to_list = getattr(value, "tolist", None)
     try:
         if callable(to_list):

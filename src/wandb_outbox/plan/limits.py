@@ -17,20 +17,11 @@ JOB_TYPE = 64
 TAG = 64
 PROJECT = 128
 ARTIFACT_NAME = 128
-METADATA_KEYS = 100
 
 _HASH_DIGITS = 8
 _NOT_IN_PROJECT = re.compile(r"[/\\#?%:\x00-\x1f]")
 _NOT_IN_ARTIFACT = re.compile(r"[^A-Za-z0-9._-]")
 _CONTROL = re.compile(r"[\x00-\x1f]+")
-
-
-def shortened(text: str, limit: int) -> str:
-    """``text``, or, when it is longer than ``limit``, its beginning with a hash of the whole."""
-    if len(text) <= limit:
-        return text
-    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=_HASH_DIGITS // 2).hexdigest()
-    return f"{text[: limit - _HASH_DIGITS - 1]}-{digest}"
 
 
 def fit_name(text: str, limit: int, what: str, warn: Warn) -> str:
@@ -40,7 +31,7 @@ def fit_name(text: str, limit: int, what: str, warn: Warn) -> str:
 
 
 def fit_project(text: str, warn: Warn) -> str:
-    """A project name: at most 128 characters, none of ``/ \\ # ? % :``."""
+    r"""A project name: at most 128 characters, none of ``/ \ # ? % :``."""
     clean = _NOT_IN_PROJECT.sub("-", text.strip())
     if clean != text:
         warn(warning("project-characters", f"W&B does not allow the project name {text!r}; it becomes {clean!r}"))
@@ -51,9 +42,10 @@ def fit_artifact(text: str, warn: Warn) -> str:
     """An artifact name: 1 to 128 of ``A-Z a-z 0-9 . _ -``."""
     clean = _NOT_IN_ARTIFACT.sub("-", text)
     if clean != text:
-        warn(warning("artifact-name-characters", f"W&B does not allow the artifact name {text!r}; it becomes {clean!r}"))
+        message = f"W&B does not allow the artifact name {text!r}; it becomes {clean!r}"
+        warn(warning("artifact-name-characters", message))
     # The hash is of the name before any character was replaced.
-    return _fit(clean, ARTIFACT_NAME, "artifact-name", warn, whole=text)
+    return _fit(clean, ARTIFACT_NAME, "artifact name", warn, whole=text)
 
 
 def fit_tags(tags: Iterable[str], warn: Warn) -> tuple[str, ...]:
@@ -67,6 +59,6 @@ def _fit(clean: str, limit: int, what: str, warn: Warn, whole: str | None = None
         return clean
     digest = hashlib.blake2b((whole or clean).encode("utf-8", "replace"), digest_size=_HASH_DIGITS // 2).hexdigest()
     short = f"{clean[: limit - _HASH_DIGITS - 1]}-{digest}"
-    rule = what if what.endswith("-name") else what.replace(" ", "-")
-    warn(warning(f"{rule}-length", f"the {what.replace('-', ' ')} has {len(clean)} characters, W&B allows {limit}: {short}"))
+    message = f"the {what} has {len(clean)} characters and W&B allows {limit}; it becomes {short}"
+    warn(warning(f"{what.replace(' ', '-')}-length", message))
     return short

@@ -52,22 +52,13 @@ class BlobStore:
             ConnectionError: The source ended early; nothing is kept.
         """
         handle, name = tempfile.mkstemp(dir=self._incoming)
-        digest = hashlib.md5(usedforsecurity=False)
-        buffer = memoryview(bytearray(min(CHUNK, max(length, 1))))
-        left = length
         try:
             with open(handle, "wb", buffering=0) as file:
-                while left:
-                    count = read(buffer[: min(left, len(buffer))])
-                    if not count:
-                        raise ConnectionError(f"the request ended {left} bytes early")
-                    digest.update(buffer[:count])
-                    _write_all(file.fileno(), buffer[:count])
-                    left -= count
+                md5 = _copy(read, file.fileno(), length)
         except BaseException:
             Path(name).unlink()
             raise
-        return Received(Path(name), length, digest.hexdigest())
+        return Received(Path(name), length, md5)
 
     def keep(self, received: Received, key: str) -> Path:
         """Give received bytes their key, replacing what had it before."""
@@ -102,6 +93,20 @@ class BlobStore:
     def close(self) -> None:
         """Delete transfers that never ended."""
         shutil.rmtree(self._incoming, ignore_errors=True)
+
+
+def _copy(read: Reader, descriptor: int, length: int) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    buffer = memoryview(bytearray(min(CHUNK, max(length, 1))))
+    left = length
+    while left:
+        count = read(buffer[: min(left, len(buffer))])
+        if not count:
+            raise ConnectionError(f"the request ended {left} bytes early")
+        digest.update(buffer[:count])
+        _write_all(descriptor, buffer[:count])
+        left -= count
+    return digest.hexdigest()
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

@@ -4,7 +4,7 @@ import inspect
 import keyword
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -83,10 +83,12 @@ def _bind(type_: GraphQLObjectType, view: type | None) -> None:
             continue
         if view is None:
             raise TypeError(f"no class for the GraphQL type {type_.name}")
-        member = inspect.getattr_static(view, attribute, None)
-        if member is None:
+        set_by_init = attribute in view.__init__.__code__.co_names  # type: ignore[misc]
+        if not hasattr(view, attribute) and not set_by_init:
             raise TypeError(f"{view.__name__} has no {attribute} for {type_.name}.{name}")
-        field.resolve = _call(attribute) if inspect.isfunction(member) else _attribute(attribute)
+        field.resolve = (
+            _call(attribute) if inspect.isfunction(getattr(view, attribute, None)) else _attribute(attribute)
+        )
 
 
 def _item(name: str) -> Callable[..., Any]:
@@ -151,7 +153,7 @@ class Graph:
 
     def execute(
         self, prepared: Prepared, roots: Mapping[str, Any], variables: Any, operation: str | None
-    ) -> tuple[int, dict[str, Any]]:
+    ) -> tuple[int, dict[str, Any], str]:
         """Run an operation.
 
         Args:
@@ -161,12 +163,13 @@ class Graph:
             operation: Which operation of the document; None if it has only one.
 
         Returns:
-            HTTP status and body. The status is that of the first refusal, 400 for an invalid request.
+            HTTP status, body, and what in the request the schema does not have, empty if nothing. The status is that
+            of the first refusal, 400 for an invalid request.
         """
         if prepared.errors or prepared.document is None:
-            return 400, {"errors": [{"message": error.message} for error in prepared.errors]}
+            return _invalid(prepared.errors)
         if variables is not None and not isinstance(variables, dict):
-            return 400, {"errors": [{"message": "variables must be an object"}]}
+            return _invalid([GraphQLError("variables must be an object")])
         chosen = self._chosen(prepared.document, operation)
         result = execute_sync(
             self._schema,
@@ -187,20 +190,24 @@ class Graph:
         return "query"
 
 
-def _answer(result: ExecutionResult) -> tuple[int, dict[str, Any]]:
+def _invalid(errors: Sequence[GraphQLError]) -> tuple[int, dict[str, Any], str]:
+    messages = [error.message for error in errors]
+    return 400, {"errors": [{"message": message} for message in messages]}, "; ".join(messages)
+
+
+def _answer(result: ExecutionResult) -> tuple[int, dict[str, Any], str]:
     if not result.errors:
-        return 200, {"data": result.data}
+        return 200, {"data": result.data}, ""
+    if result.data is None and all(error.path is None for error in result.errors):
+        return _invalid(result.errors)
     status, errors = 0, []
     for error in result.errors:
         cause = error.original_error
         if isinstance(cause, ApiError):
             status = status or cause.status
             errors.append({"message": cause.message, "path": error.path, "extensions": {"code": cause.code}})
-        elif cause is None or isinstance(cause, GraphQLError):
-            status = status or 400
-            errors.append({"message": error.message, "path": error.path})
         else:
-            _log.error("sandbox: internal error in a resolver", exc_info=cause)
+            _log.error("sandbox: internal error in a resolver", exc_info=cause or error)
             status = status or 500
             errors.append({"message": "internal server error", "path": error.path})
-    return status, {"data": result.data, "errors": errors}
+    return status, {"data": result.data, "errors": errors}, ""

@@ -33,9 +33,7 @@ class Journal:
 
     def secret(self, fresh: str) -> str:
         """Return the secret that was kept first, which is `fresh` in a new file."""
-        self._connection.execute(
-            "INSERT OR IGNORE INTO record VALUES ('secret', '', ?)", (json.dumps(fresh),)
-        )
+        self._connection.execute("INSERT OR IGNORE INTO record VALUES ('secret', '', ?)", (json.dumps(fresh),))
         row = self._connection.execute("SELECT body FROM record WHERE kind = 'secret'").fetchone()
         return str(json.loads(row[0]))
 

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import fnmatch
 import json
 import mimetypes
 import re
@@ -13,7 +12,7 @@ from typing import Any
 
 from wandb_outbox.sandbox import store as model
 from wandb_outbox.sandbox.blobs import base64_to_hex, hex_to_base64
-from wandb_outbox.sandbox.names import ApiError, invalid, is_version, not_found
+from wandb_outbox.sandbox.names import invalid, is_version, not_found
 from wandb_outbox.sandbox.query import MISSING, lookup_path, matches, ordered, parse_filter
 from wandb_outbox.sandbox.store import EVENTS, HISTORY, LOG, Store, encode_id
 from wandb_outbox.sandbox.urls import Signer
@@ -946,9 +945,7 @@ class ArtifactCollectionMembership:
         """The version."""
         return Artifact(self._context, self._artifact)
 
-    def files(
-        self, names: Sequence[str] | None = None, after: str | None = None, first: int | None = 50
-    ) -> Connection:
+    def files(self, names: Sequence[str] | None = None, after: str | None = None, first: int | None = 50) -> Connection:
         """Return the files of the version."""
         return self.artifact.files(names, after, first)
 
@@ -1050,9 +1047,7 @@ class Artifact:
         runs = [self._context.store.run_by_number(number) for number in self._artifact.users]
         return _all(Run(self._context, run) for run in runs if run is not None)
 
-    def files(
-        self, names: Sequence[str] | None = None, after: str | None = None, first: int | None = 50
-    ) -> Connection:
+    def files(self, names: Sequence[str] | None = None, after: str | None = None, first: int | None = 50) -> Connection:
         """Return its files, all or those with certain names."""
         entries = list(self._artifact.entries.values())
         if names is not None:

@@ -626,7 +626,7 @@ class Store:
                 raise invalid(f"file_stream: {name} has {len(lines)} lines, a chunk begins at {offset}")
             content = [""] * (offset - len(lines)) + content
             offset = len(lines)
-        if name == HISTORY or name == EVENTS:
+        if name in {HISTORY, EVENTS}:
             content = [_finite_line(line) for line in content]
         lines[offset : offset + len(content)] = content
         if self._journal is not None:
@@ -726,6 +726,10 @@ class Store:
     def versions(self, collection: Collection) -> list[Artifact]:
         """Return all that was ever logged under a name, oldest first, pending and deleted versions included."""
         return [self._artifacts[number] for number in self._versions[collection.number]]
+
+    def artifacts(self) -> list[Artifact]:
+        """Return all artifacts, oldest first, pending and deleted ones included."""
+        return list(self._artifacts.values())
 
     def artifact_by_number(self, number: int | None) -> Artifact | None:
         """Return an artifact by its number, or None."""

@@ -1,0 +1,361 @@
+"""Deliver: claim what is due, hand it to the uploader, record what became of it.
+
+One :meth:`Deliverer.step` is a whole turn; nothing in it waits. A row leaves ``uploading`` only by a guarded statement
+that names this executor's claim, so whatever happens to us, the next executor puts the row back and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from wandb_outbox.deliver.gate import Gate, after_answer, after_delivery, after_error
+from wandb_outbox.deliver.probe import Answer, ServerState
+from wandb_outbox.deliver.protocol import Job, error_from_json, receipt_from_json
+from wandb_outbox.deliver.sink import Sink
+from wandb_outbox.errors import (
+    DiskFull,
+    FolderChanged,
+    Offline,
+    OutboxError,
+    Rejected,
+    RunDeleted,
+    Throttled,
+    Unauthorized,
+    UploaderCrashed,
+)
+from wandb_outbox.model import Run, run_id
+from wandb_outbox.outbox.retry import ATTEMPT_CAP, backoff
+from wandb_outbox.outbox.store import Store
+
+SMALL = 8_000_000
+"""Bytes below which a delivery shares the uploader with up to :data:`SMALL_AT_A_TIME` others."""
+SMALL_AT_A_TIME = 8
+STALL = 180.0
+"""Seconds without any sign of progress after which an uploader counts as hung. Longer than the SDK's own patience."""
+PROBE_STALL = 30.0
+IDLE = 60.0
+"""Seconds after which an uploader with nothing to do is ended; starting it again costs about a second."""
+FIRST_RETRY = 10.0
+
+
+@dataclass(slots=True)
+class Flight:
+    """One delivery under way. ``progressed`` and ``started`` are ticks; ``base`` is where the byte count stood."""
+
+    run: Run
+    started: float
+    progressed: float
+    large: bool
+    alone: bool
+    stage: str = ""
+    base: int | None = None
+    sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the configuration says of deliveries."""
+
+    concurrency: int
+    max_attempts: int
+
+
+class Deliverer:
+    """Owns the uploader and the claims of one executor. Not thread-safe: one loop owns it."""
+
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        limits: Limits,
+        *,
+        claim: str,
+        site: str,
+        job_of: Callable[[Run], Job],
+        now: Callable[[], float],
+        tick: Callable[[], float],
+        chance: Callable[[], float],
+        log: Callable[..., None],
+        on_changed: Callable[[str], None],
+        on_uploaded: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._sink = sink
+        self._limits = limits
+        self._claim = claim
+        self._site = site
+        self._job_of = job_of
+        self._now = now
+        self._tick = tick
+        self._chance = chance
+        self._log = log
+        self._on_changed = on_changed
+        self._on_uploaded = on_uploaded
+        self._flights: dict[int, Flight] = {}
+        self._probe_sent: float | None = None
+        self._verified_at = float("-inf")
+        self._busy_at = tick()
+        self._told_uploads: object = None
+        self._told_at = float("-inf")
+        self.gate = Gate(since=now())
+        self.accepting = True
+        """``False``: finish what is under way, start nothing (shutting down, paused)."""
+
+    # -- the step ----------------------------------------------------------------------------------------------------
+
+    def step(self) -> float:
+        """One turn; returns in how many seconds the next is due if nothing happens before."""
+        for message in self._sink.poll():
+            self._handle(message)
+        self._end_hung()
+        if self.accepting:
+            self._probe_if_due()
+            if self.gate.open:
+                self._claim_due()
+        self._end_idle()
+        self._tell_uploads()
+        return self._next_due()
+
+    @property
+    def under_way(self) -> int:
+        """How many deliveries are under way."""
+        return len(self._flights)
+
+    def recheck(self) -> None:
+        """Ask the server again now, whatever the backoff says."""
+        if not self.gate.open:
+            self._set_gate(Gate(self.gate.state, self.gate.since, self.gate.detail, 0.0, 0, self.gate.entity))
+
+    def put_all_back(self) -> None:
+        """Shutting down: end the uploader, and leave what it carried queued, with no attempt used."""
+        self._sink.kill()
+        for flight in list(self._flights.values()):
+            self._put_back(flight, Offline("interrupted by the shutdown; it is taken up again"), used=False)
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        self._busy_at = self._tick()
+        if message["is"] == "answer":
+            self._answered(message)
+            return
+        if message["is"] == "died":
+            self._died()
+            return
+        key = message.get("key")
+        if message["is"] == "progress" and key is None:
+            self._bytes_moved(int(message["bytes"]))
+            return
+        flight = self._flights.get(key) if isinstance(key, int) else None
+        if flight is None:
+            return
+        flight.progressed = self._tick()
+        match message["is"]:
+            case "contact":
+                recorded = self._store.contact(
+                    flight.run.key, self._claim, run_id=message["run_id"], incarnation=message["incarnation"]
+                )
+                if recorded:
+                    self._sink.allow(flight.run.key)
+            case "progress":
+                flight.stage = message["stage"]
+            case "receipt":
+                receipt = receipt_from_json(message)
+                self._store.uploaded(flight.run.key, self._claim, receipt, now=self._now())
+                del self._flights[flight.run.key]
+                self._verified_at = self._tick()
+                self._set_gate(after_delivery(self.gate))
+                self._log(
+                    "uploaded", path=flight.run.path, run=receipt.run_id, url=receipt.url, artifact=receipt.artifact,
+                    files=receipt.files, bytes=receipt.bytes, warnings=list(receipt.warnings),
+                )  # fmt: skip
+                self._on_uploaded(flight.run.path)
+            case "error":
+                self._failed(flight, error_from_json(message))
+
+    def _failed(self, flight: Flight, error: OutboxError) -> None:
+        """What follows from a failed delivery (the table of DESIGN section 4.6)."""
+        run = flight.run
+        match error:
+            case FolderChanged():
+                self._store.changed(run.key, self._claim, error, now=self._now())
+                del self._flights[run.key]
+                self._log("changed-while-uploading", path=run.path, reason=error.message)
+                self._on_changed(run.path)
+            case Offline() if self._verified_at > flight.started:
+                # The server confirmed another one meanwhile: then this one has a trouble of its own.
+                self._use_up(flight, error)
+            case Offline() | Throttled() | Unauthorized() | DiskFull():
+                self._put_back(flight, error, used=False)
+                self._set_gate(after_error(self.gate, error, now=self._now(), chance=self._chance()))
+            case RunDeleted():
+                incarnation = run.incarnation + 1
+                self._store.renew(
+                    run.key, self._claim, error, run_id=run_id(self._site, run.path, incarnation),
+                    incarnation=incarnation, now=self._now(),
+                )  # fmt: skip
+                del self._flights[run.key]
+                self._log("run-deleted", path=run.path, reason=error.message)
+            case Rejected():
+                self._give_up(flight, error)
+            case _:
+                self._use_up(flight, error)
+
+    def _use_up(self, flight: Flight, error: OutboxError) -> None:
+        attempts = flight.run.attempts + 1
+        if attempts >= self._limits.max_attempts:
+            self._give_up(flight, error)
+            return
+        wait = backoff(attempts, first=FIRST_RETRY, cap=ATTEMPT_CAP, chance=self._chance())
+        self._put_back(flight, error, used=True, next_attempt_at=self._now() + wait)
+
+    def _give_up(self, flight: Flight, error: OutboxError) -> None:
+        self._store.fail(flight.run.key, self._claim, error, now=self._now())
+        del self._flights[flight.run.key]
+        self._log(
+            "failed", path=flight.run.path, run=flight.run.run_id, error=type(error).__name__, reason=error.message,
+            hint=error.hint,
+        )  # fmt: skip
+
+    def _put_back(
+        self, flight: Flight, error: OutboxError, *, used: bool, next_attempt_at: float | None = None, suspect: bool = False
+    ) -> None:
+        self._store.put_back(
+            flight.run.key, self._claim, error, now=self._now(), next_attempt_at=next_attempt_at, used=used, suspect=suspect
+        )
+        del self._flights[flight.run.key]
+        self._log(
+            "put-back", path=flight.run.path, run=flight.run.run_id, error=type(error).__name__, reason=error.message,
+            attempt_used=used, next_attempt_at=next_attempt_at,
+        )  # fmt: skip
+
+    # -- the uploader's life -----------------------------------------------------------------------------------------
+
+    def _died(self) -> None:
+        """The uploader died by itself. One in flight is to blame; of several, each is tried again alone."""
+        self._probe_sent = None
+        flights = list(self._flights.values())
+        error = UploaderCrashed(
+            f"the uploader process died: {self._sink.last_words() or 'it said nothing'}",
+            hint="it is tried again; if it goes on, look at uploader/uploader.log in the state directory",
+        )
+        for flight in flights:
+            if len(flights) == 1:
+                self._use_up(flight, error)
+            else:
+                self._put_back(flight, error, used=False, suspect=True)
+
+    def _end_hung(self) -> None:
+        """Kill an uploader of which one delivery shows no progress; the others it carried are not blamed."""
+        if self._probe_sent is not None and self._tick() - self._probe_sent > PROBE_STALL:
+            self._probe_sent = None
+            self._interrupt(UploaderCrashed("the probe of the server hung"), blamed=set())
+        hung = {key for key, flight in self._flights.items() if self._tick() - flight.progressed > STALL}
+        if hung:
+            stages = ", ".join(sorted({self._flights[key].stage or "starting" for key in hung}))
+            self._interrupt(UploaderCrashed(f"no progress for {STALL:.0f} s while {stages}; the uploader was ended"), hung)
+
+    def _interrupt(self, error: OutboxError, blamed: set[int]) -> None:
+        self._sink.kill()
+        for key, flight in list(self._flights.items()):
+            if key in blamed:
+                self._use_up(flight, error)
+            else:
+                self._put_back(flight, Offline("interrupted, because another upload hung"), used=False)
+
+    def _end_idle(self) -> None:
+        if not self._flights and self._probe_sent is None and self._tick() - self._busy_at > IDLE:
+            self._sink.stop()
+            self._busy_at = self._tick()
+
+    def _bytes_moved(self, total: int) -> None:
+        """The SDK's process has written more bytes, to disk or network: everything under way shares the sign of life."""
+        for flight in self._flights.values():
+            flight.base = total if flight.base is None else flight.base
+            if total - flight.base > flight.sent:
+                flight.sent = min(total - flight.base, flight.run.bytes)
+                flight.progressed = self._tick()
+
+    # -- the server --------------------------------------------------------------------------------------------------
+
+    def _probe_if_due(self) -> None:
+        if self.gate.open or self._probe_sent is not None or self._flights or self.gate.next_probe > self._now():
+            return
+        if self._store.next_attempt_at() is None:
+            return  # nothing waits: a month with nothing to send costs no request
+        self._probe_sent = self._busy_at = self._tick()
+        self._sink.probe()
+
+    def _answered(self, message: dict[str, Any]) -> None:
+        self._probe_sent = None
+        answer = Answer(
+            ServerState(message["state"]), message["detail"], message.get("entity"), message.get("retry_after")
+        )
+        self._set_gate(after_answer(self.gate, answer, now=self._now(), chance=self._chance()))
+
+    def _set_gate(self, gate: Gate) -> None:
+        if gate.state is not self.gate.state:
+            self._log("server", state=gate.state.value, detail=gate.detail, next_probe=gate.next_probe or None)
+        self.gate = gate
+        self._store.set_fact(
+            "server", {"state": gate.state.value, "since": gate.since, "detail": gate.detail, "next_probe": gate.next_probe}
+        )
+
+    # -- claiming ----------------------------------------------------------------------------------------------------
+
+    def _claim_due(self) -> None:
+        if any(flight.alone for flight in self._flights.values()):
+            return
+        if self._store.has_suspect(self._now()):
+            if not self._flights:
+                self._launch(self._store.claim(self._claim, now=self._now(), suspects=True), alone=True)
+            return
+        while True:
+            large = sum(flight.large for flight in self._flights.values())
+            small = len(self._flights) - large
+            if large >= self._limits.concurrency and small >= SMALL_AT_A_TIME:
+                return
+            run = self._store.claim(
+                self._claim,
+                now=self._now(),
+                suspects=False,
+                max_bytes=SMALL - 1 if large >= self._limits.concurrency else None,
+                min_bytes=SMALL if small >= SMALL_AT_A_TIME else None,
+            )
+            if run is None:
+                return
+            self._launch(run, alone=False)
+
+    def _launch(self, run: Run | None, *, alone: bool) -> None:
+        if run is None:
+            return
+        tick = self._tick()
+        self._flights[run.key] = Flight(run, tick, tick, run.bytes >= SMALL, alone)
+        self._busy_at = tick
+        self._log("uploading", path=run.path, run=run.run_id, files=run.files, bytes=run.bytes, attempt=run.attempts + 1)
+        self._sink.send(self._job_of(run))
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def _tell_uploads(self) -> None:
+        """Keep the list of current uploads for ``status``, at most once a second."""
+        uploads = [
+            {"id": flight.run.run_id, "path": flight.run.path, "bytes_sent": flight.sent, "bytes_total": flight.run.bytes}
+            for flight in self._flights.values()
+        ]
+        if uploads != self._told_uploads and (not uploads or self._tick() - self._told_at >= 1.0):
+            self._store.set_fact("uploads", uploads)
+            self._told_uploads, self._told_at = uploads, self._tick()
+
+    def _next_due(self) -> float:
+        if self._flights or self._probe_sent is not None:
+            return 1.0
+        if not self.accepting:
+            return 60.0
+        due = self._store.next_attempt_at()
+        if due is None:
+            return 60.0
+        wake = max(due, self.gate.next_probe if not self.gate.open else 0.0)
+        return min(max(wake - self._now(), 0.0), 60.0)

@@ -1,0 +1,517 @@
+"""The intake: sightings become looks, looks become verdicts, verdicts become rows.
+
+One :meth:`Intake.step` does what is due and says when the next thing is; the loop around it is dumb. Everything it
+remembers is a cache: after a restart, or when events were lost, a rescan brings it all back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from wandb_outbox.detect.completion import LINGER, Look, Patience, Trace, advance, judge
+from wandb_outbox.detect.mounts import file_system_type, is_remote
+from wandb_outbox.detect.scan import Found, look, scan
+from wandb_outbox.detect.watch import Sighting, Watcher
+from wandb_outbox.detect.writers import probe_writers
+from wandb_outbox.errors import FolderChanged, OutboxError
+from wandb_outbox.folder import FolderGone, Selector, birth_of, snapshot
+from wandb_outbox.formats import evidence, recognise
+from wandb_outbox.model import FormatEvidence, Judgement, Kind, Run, Snapshot, State, Verdict, Writers
+from wandb_outbox.outbox.store import Store
+from wandb_outbox.settings import RootSettings
+
+LOOK_GAP = 0.5
+"""Seconds between two looks at one folder, however many events come."""
+WRITER_POLL = 30.0
+"""Seconds until a folder that somebody writes to is looked at without an event."""
+SLICE = 0.05
+"""Seconds of work in one step, so that events and deliveries never wait long."""
+SCAN_SHARE = 0.0025
+"""Share of one core that the full passes may take (DESIGN section 4.1)."""
+RECENT = 86_400.0
+"""A directory between that changed within this many seconds is watched even with no active folder below it."""
+
+
+@dataclass(slots=True)
+class Tracked:
+    """A run folder that is not at rest, and what the looks at it have added up to."""
+
+    path: str
+    root: RootSettings
+    format: str
+    due: float | None
+    trace: Trace | None = None
+    looked: float = float("-inf")
+    judgement: Judgement | None = None
+    watched: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class RootWatch:
+    """One root and how it is kept in sight."""
+
+    settings: RootSettings
+    polling: bool
+    between: dict[str, int]
+    """Directories between the root and its run folders, with their mtime when they were last listed."""
+    problem: str | None = None
+    next_scan: float = 0.0
+    full_pass_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the configuration says of detection; seconds and bytes."""
+
+    patience: Patience
+    rescan: float
+    max_bytes: int
+    hold: bool
+    backlog_after: float | None
+    """``None``: no folder is too old to be sent (``flush``)."""
+    leases: bool
+
+
+class Intake:
+    """Keeps the outbox true to the folders below the roots. Not thread-safe: one loop owns it."""
+
+    def __init__(
+        self,
+        store: Store,
+        roots: Sequence[RootSettings],
+        policy: Policy,
+        *,
+        site: str,
+        watcher: Watcher | None,
+        now: Callable[[], float],
+        tick: Callable[[], float],
+        log: Callable[..., None],
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._site = site
+        self._watcher = watcher
+        self._now = now
+        self._tick = tick
+        self._log = log
+        self._tracked: dict[str, Tracked] = {}
+        self._resting: dict[str, int] = {}
+        self._others = frozenset(root.path for root in roots)
+        # The innermost root owns a folder, so the longest path is asked first.
+        ordered = sorted({root.path: root for root in roots}.values(), key=lambda root: -len(root.path))
+        self.roots = [RootWatch(root, polling=is_remote(file_system_type(root.path)), between={}) for root in ordered]
+        self._selectors: dict[str, Selector] = {root.path: root.selection.selector() for root in ordered}
+        self._full_pass: Iterator[None] | None = None
+        self._next_slice = 0.0
+
+    # -- the step ----------------------------------------------------------------------------------------------------
+
+    def step(self) -> float:
+        """Do what is due, for about :data:`SLICE` seconds at most; returns in how many seconds the next thing is due."""
+        start = self._tick()
+        if self._watcher is not None:
+            if self._watcher.take_overflow():
+                self._log("events-lost", action="rescan")
+                self.rescan()
+            for sighting in self._watcher.drain():
+                self._sighted(sighting)
+        for root in self.roots:
+            if root.next_scan <= start:
+                self._cheap_scan(root)
+                root.next_scan = self._tick() + self._policy.rescan
+        for tracked in sorted(self._tracked.values(), key=lambda t: t.due if t.due is not None else float("inf")):
+            if tracked.due is None or tracked.due > self._tick() or self._tick() - start > SLICE:
+                break
+            self._look_at(tracked)
+        self._advance_full_pass()
+        return max(0.0, self._next_due() - self._tick())
+
+    def rescan(self) -> None:
+        """Look at every root, and at every folder that is at rest, as soon as possible."""
+        for root in self.roots:
+            root.next_scan = 0.0
+            root.between.clear()
+        for path in list(self._resting):
+            self._resting[path] = -1
+
+    def settling(self) -> bool:
+        """Whether something is about to be decided by time alone: settle, confirmation or crash grace."""
+        return any(
+            tracked.judgement is None or tracked.judgement.verdict is Verdict.SETTLING
+            for tracked in self._tracked.values()
+            if tracked.due is not None
+        )
+
+    def track(self, path: str) -> None:
+        """Look at this folder soon: it changed, or its upload found it changed."""
+        root = self.root_of(path)
+        if root is None:
+            return
+        tracked = self._tracked.get(path)
+        if tracked is None:
+            found, _ = look(path, self._recognise(root))
+            if found is None or found.format is None:
+                return
+            tracked = self._tracked[path] = Tracked(path, root.settings, found.format, None)
+            self._resting.pop(path, None)
+        self._schedule(tracked, self._tick())
+
+    def rest(self, path: str) -> None:
+        """This folder is uploaded: stop watching it, and look only at what the rescan finds."""
+        tracked = self._tracked.get(path)
+        if tracked is None or tracked.due is not None:
+            return  # something was seen since: the look that is due decides
+        self._settle_down(tracked)
+
+    def root_of(self, path: str) -> RootWatch | None:
+        """The innermost root that the path is, or lies below."""
+        return next((root for root in self.roots if _is_at_or_below(path, root.settings.path)), None)
+
+    # -- scanning ----------------------------------------------------------------------------------------------------
+
+    def _recognise(self, root: RootWatch) -> Callable[[str, Sequence[str]], str | None]:
+        top, patterns = root.settings.path, root.settings.detect
+
+        def decide(path: str, names: Sequence[str]) -> str | None:
+            # The root itself holds run folders; it is one only if the experiment says so by a marker.
+            return recognise(path, names, detect=patterns if path != top else ())
+
+        return decide  # type: ignore[return-value]
+
+    def _cheap_scan(self, root: RootWatch) -> None:
+        """List what changed between the root and its run folders, and compare the times of those at rest."""
+        top = root.settings.path
+        problem = _root_problem(top)
+        if problem != root.problem:
+            self._log("root-unusable" if problem else "root-usable", root=top, problem=problem)
+            root.problem = problem
+        if problem is not None:
+            root.between.clear()
+            return
+        if not root.between:
+            self._scan_below(root, top)
+        else:
+            for path, mtime_ns in list(root.between.items()):
+                now_ns = _mtime_ns(path)
+                if now_ns is None:
+                    root.between.pop(path, None)
+                elif now_ns != mtime_ns and path in root.between:
+                    self._scan_below(root, path)
+        for path, mtime_ns in list(self._resting.items()):
+            if self.root_of(path) is root and _mtime_ns(path) != mtime_ns:
+                self._wake_up(path, root)
+
+    def _scan_below(self, root: RootWatch, top: str) -> None:
+        for found in scan(top, self._recognise(root), others=self._others - {root.settings.path}):
+            self._found(root, found)
+
+    def _found(self, root: RootWatch, found: Found) -> None:
+        if found.format is None:
+            root.between[found.path] = found.mtime_ns
+            recent = found.path == root.settings.path or self._now() - found.mtime_ns / 1e9 < RECENT
+            if recent:
+                self._watch(root, found.path)
+            return
+        if found.path in self._tracked or self._resting.get(found.path) == found.mtime_ns:
+            return
+        self._resting.pop(found.path, None)
+        tracked = self._tracked[found.path] = Tracked(found.path, root.settings, found.format, None)
+        self._schedule(tracked, self._tick())
+
+    def _wake_up(self, path: str, root: RootWatch) -> None:
+        self._resting.pop(path, None)
+        found, _ = look(path, self._recognise(root))
+        if found is None or found.format is None:
+            self._vanished(path)
+        else:
+            self._found(root, found)
+
+    def _advance_full_pass(self) -> None:
+        """One slice of the pass over every folder at rest, which finds what events and directory times cannot show.
+
+        An in-place rewrite changes no directory's time. The pass pauses after each slice for as long as keeps its
+        share of a core, so its period follows from the size of the tree.
+        """
+        start = self._tick()
+        if start < self._next_slice:
+            return
+        if self._full_pass is None:
+            self._full_pass = self._pass_over_resting()
+        spent = 0.0
+        for _ in self._full_pass:
+            spent = self._tick() - start
+            if spent > SLICE / 10:
+                break
+        else:
+            self._full_pass = None
+        self._next_slice = self._tick() + max(spent / SCAN_SHARE, 1.0)
+
+    def _pass_over_resting(self) -> Iterator[None]:
+        began = self._tick()
+        for path in list(self._resting):
+            root = self.root_of(path)
+            if root is None or path not in self._resting:
+                continue
+            run = self._store.by_path(path)
+            try:
+                changed = run is None or snapshot(path, self._selectors[root.settings.path]).fingerprint != run.fingerprint
+            except OutboxError:
+                changed = True
+            if changed:
+                self._wake_up(path, root)
+            yield
+        for root in self.roots:
+            root.full_pass_seconds = self._tick() - began
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def _sighted(self, sighting: Sighting) -> None:
+        path = os.path.join(sighting.directory, sighting.name) if sighting.name else sighting.directory
+        tracked = self._tracked_above(path)
+        if tracked is not None:
+            if sighting.is_directory and sighting.appeared:
+                self._watch_tree(tracked, path)
+            self._schedule(tracked, self._tick())
+            return
+        root = self.root_of(path)
+        if root is None:
+            return
+        if not sighting.name:
+            if self._watcher is not None:
+                self._watcher.unwatch(path)
+            root.between.pop(path, None)
+            root.next_scan = 0.0
+        elif sighting.is_directory and sighting.appeared:
+            self._scan_below(root, path)
+        else:
+            # A file between, or something that went: what its directory is may have changed with it.
+            found, _ = look(sighting.directory, self._recognise(root))
+            if found is not None:
+                self._found(root, found)
+            gone = [known for known in self._resting if _is_at_or_below(known, path)] if not sighting.appeared else []
+            for known in gone:
+                self._wake_up(known, root)
+
+    def _tracked_above(self, path: str) -> Tracked | None:
+        while len(path) > 1:
+            tracked = self._tracked.get(path)
+            if tracked is not None:
+                return tracked
+            path = os.path.dirname(path)
+        return None
+
+    def _watch(self, root: RootWatch, path: str) -> bool:
+        return self._watcher is not None and not root.polling and self._watcher.watch(path)
+
+    def _watch_tree(self, tracked: Tracked, top: str) -> None:
+        root = self.root_of(tracked.path)
+        if root is None or not self._watch(root, top):
+            return
+        for directory, names, _ in os.walk(top):
+            names[:] = [name for name in names if os.path.join(directory, name) != os.path.join(tracked.path, "wandb")]
+            for name in names:
+                self._watch(root, os.path.join(directory, name))
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def _schedule(self, tracked: Tracked, at: float) -> None:
+        at = max(at, tracked.looked + LOOK_GAP)
+        tracked.due = at if tracked.due is None else min(tracked.due, at)
+
+    def _look_at(self, tracked: Tracked) -> None:
+        tracked.due = None
+        tracked.looked = self._tick()
+        try:
+            self._judge(tracked)
+        except FolderGone:
+            self._vanished(tracked.path)
+        except FolderChanged:
+            self._schedule(tracked, self._tick() + LOOK_GAP)
+        except OutboxError as error:
+            self._unreadable(tracked, error)
+
+    def _judge(self, tracked: Tracked) -> None:
+        if not tracked.watched:
+            # Schedule first, then look: what happens between the two is seen by one of them.
+            root = self.root_of(tracked.path)
+            if root is not None and self._watch(root, tracked.path):
+                self._watch_tree(tracked, tracked.path)
+                self._watch_parents(root, tracked.path)
+            tracked.watched = (tracked.path,)
+        selector = self._selectors[tracked.root.path]
+        taken = snapshot(tracked.path, selector)
+        run = self._row(tracked, taken)
+        if run.state is State.UPLOADING:
+            self._schedule(tracked, self._tick() + 1.0)
+            return
+        if run.state is State.SKIPPED and run.by_person:
+            self._settle_down(tracked)
+            return
+        if run.state is not State.WRITING:
+            if taken.fingerprint == run.fingerprint:
+                if run.state is not State.QUEUED:
+                    self._settle_down(tracked)
+                return
+            self._store.reopen(run.key, "changed since it was found complete")
+            run = self._store.get(run.key) or run
+        writers = probe_writers(tracked.path, taken, leases=self._policy.leases)
+        tracked.trace = advance(tracked.trace, Look(self._tick(), taken, writers))
+        # While somebody writes, what the folder says of its end matters only for telling that a writer lingers.
+        lively = writers.writers is Writers.WRITER and self._now() - taken.newest_ctime_ns / 1e9 < LINGER
+        found = FormatEvidence() if lively else evidence(tracked.format, tracked.path, taken)
+        reopened = run.delivered_fingerprint is not None and taken.fingerprint != run.delivered_fingerprint
+        judgement = judge(tracked.trace, found, self._policy.patience, now=self._now(), reopened=reopened)
+        tracked.judgement = judgement
+        self._apply(tracked, run, judgement, taken, found)
+
+    def _row(self, tracked: Tracked, taken: Snapshot) -> Run:
+        """The row of this folder: its own, that of the folder it was renamed from, or a new one."""
+        root = tracked.root.path
+        run = self._store.by_path(tracked.path)
+        if run is None:
+            for candidate in self._store.by_birth(taken.birth):
+                if not os.path.lexists(candidate.path) and self._store.move(candidate.key, path=tracked.path, root=root):
+                    self._log("folder-renamed", path=tracked.path, was=candidate.path, run=candidate.run_id)
+                    self._forget(candidate.path)
+                    break
+            run = self._store.add(
+                path=tracked.path, root=root, kind=Kind.FOLDER, format=tracked.format, birth=taken.birth, site=self._site,
+                now=self._now(),
+            )  # fmt: skip
+        if run.gone:
+            self._store.return_(run.key)
+        if run.birth != taken.birth and run.state is not State.UPLOADING:
+            if taken.fingerprint == run.fingerprint:
+                self._store.rebirth(run.key, birth=taken.birth)
+            elif self._store.remake(run.key, birth=taken.birth, site=self._site, reason="deleted and made anew"):
+                self._log("folder-remade", path=tracked.path, run=run.run_id)
+        return self._store.get(run.key) or run
+
+    def _apply(self, tracked: Tracked, run: Run, judgement: Judgement, taken: Snapshot, found: FormatEvidence) -> None:
+        match judgement.verdict:
+            case Verdict.COMPLETE:
+                self._store.enqueue(
+                    run.key, judgement, taken, now=self._now(), hold=self._hold_reason(tracked, run, taken, judgement)
+                )
+            case Verdict.CRASHED:
+                self._crashed(tracked, run, judgement, taken, found)
+            case Verdict.STALLED:
+                self._store.enqueue(run.key, judgement, taken, now=self._now(), hold=judgement.reason)
+            case _:
+                self._store.note(run.key, judgement, format=tracked.format, root=tracked.root.path)
+                wait = judgement.look_again_in
+                if wait is None and judgement.verdict is Verdict.WRITING:
+                    wait = WRITER_POLL
+                if wait is not None:
+                    tracked.due = self._tick() + wait
+                return
+        tracked.trace = None
+        after = self._store.get(run.key)
+        if after is not None and after.state is not run.state:
+            self._log(
+                "decided", path=tracked.path, run=after.run_id, state=after.state.value, verdict=judgement.verdict.value,
+                reason=after.reason,
+            )  # fmt: skip
+        if after is not None and after.state is not State.QUEUED:
+            self._settle_down(tracked)
+
+    def _crashed(self, tracked: Tracked, run: Run, judgement: Judgement, taken: Snapshot, found: FormatEvidence) -> None:
+        on_crash = tracked.root.on_crash
+        if found.nothing_to_show or on_crash == "skip":
+            why = "nothing to show" if found.nothing_to_show else "on_crash = skip"
+            self._store.skip(run.key, f"crashed, {why}: {judgement.reason}", judgement, taken)
+            return
+        hold = self._hold_reason(tracked, run, taken, judgement)
+        if on_crash == "hold":
+            hold = hold or f"crashed, and on_crash = hold: {judgement.reason}"
+        self._store.enqueue(run.key, judgement, taken, now=self._now(), hold=hold)
+
+    def _hold_reason(self, tracked: Tracked, run: Run, taken: Snapshot, judgement: Judgement) -> str | None:
+        """Why a finished folder waits for a person, or ``None``."""
+        if not taken.files:
+            return "there is no file to upload in it"
+        if taken.bytes > self._policy.max_bytes:
+            return f"{taken.bytes:,} bytes are more than max_bytes ({self._policy.max_bytes:,})"
+        hold = tracked.root.hold if tracked.root.hold is not None else self._policy.hold
+        if hold:
+            return f"hold = true for this root; {judgement.reason}"
+        if self._policy.backlog_after is not None and run.delivered_fingerprint is None:
+            first = self._first_seen(tracked.root.path)
+            quiet = first - taken.newest_ctime_ns / 1e9
+            if quiet > self._policy.backlog_after:
+                return f"older than the watch over its root: quiet for {quiet / 86_400:.0f} days when it began"
+        return None
+
+    def _first_seen(self, root: str) -> float:
+        """When a daemon first saw this root; kept for ever, so that a restart makes no new backlog."""
+        name = f"root:{root.encode(errors='surrogateescape').hex()}"
+        first = self._store.fact(name)
+        if first is None:
+            first = self._now()
+            self._store.set_fact(name, first)
+        return float(first)
+
+    def _watch_parents(self, root: RootWatch, path: str) -> None:
+        while path != root.settings.path and len(path) > len(root.settings.path):
+            path = os.path.dirname(path)
+            self._watch(root, path)
+
+    # -- leaving -----------------------------------------------------------------------------------------------------
+
+    def _settle_down(self, tracked: Tracked) -> None:
+        self._forget(tracked.path)
+        mtime_ns = _mtime_ns(tracked.path)
+        if mtime_ns is not None:
+            self._resting[tracked.path] = mtime_ns
+
+    def _vanished(self, path: str) -> None:
+        self._forget(path)
+        run = self._store.by_path(path)
+        if run is not None and self._store.vanish(run.key):
+            self._log("folder-gone", path=path, run=run.run_id, state=run.state.value)
+
+    def _forget(self, path: str) -> None:
+        self._tracked.pop(path, None)
+        self._resting.pop(path, None)
+        if self._watcher is not None:
+            self._watcher.unwatch(path)
+
+    def _unreadable(self, tracked: Tracked, error: OutboxError) -> None:
+        run = self._store.by_path(tracked.path) or self._store.add(
+            path=tracked.path, root=tracked.root.path, kind=Kind.FOLDER, format=tracked.format,
+            birth=birth_of(tracked.path), site=self._site, now=self._now(),
+        )  # fmt: skip
+        judgement = Judgement(Verdict.WRITING, f"{error.message}; {error.hint}" if error.hint else error.message)
+        tracked.judgement = judgement
+        if self._store.note(run.key, judgement, format=tracked.format, root=tracked.root.path):
+            self._log("folder-unreadable", path=tracked.path, reason=error.message)
+        self._schedule(tracked, self._tick() + self._policy.rescan)
+
+    def _next_due(self) -> float:
+        dues = [tracked.due for tracked in self._tracked.values() if tracked.due is not None]
+        scans = [root.next_scan for root in self.roots]
+        return min([*dues, *scans, self._next_slice])
+
+
+def _is_at_or_below(path: str, top: str) -> bool:
+    return path == top or path.startswith(top.rstrip("/") + "/")
+
+
+def _mtime_ns(path: str) -> int | None:
+    try:
+        return os.stat(path, follow_symlinks=False).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _root_problem(path: str) -> str | None:
+    """Why this root cannot be watched now, for a person; ``None`` when it can."""
+    if not os.path.exists(path):
+        return "it is not there; it is looked for again at every rescan"
+    if not os.path.isdir(path):
+        return "it is not a directory"
+    if not os.access(path, os.R_OK | os.X_OK):
+        return "it may not be read by this user"
+    return None

@@ -1,0 +1,87 @@
+"""The artifact of the whole folder, and what it says of itself without being downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from wandb_outbox import __version__
+from wandb_outbox.formats.content import Content, Warn
+from wandb_outbox.model import FileStat, JsonValue, PlannedArtifact, PlanRequest
+from wandb_outbox.plan.conventions import Names
+from wandb_outbox.plan.jsonsafe import json_safe
+from wandb_outbox.plan.secrets import masked_override
+from wandb_outbox.plan.summary import within_limit
+
+MAX_PART = 1_000_000
+"""Bytes of JSON for the configuration, and as many for the summary."""
+_COMMIT_KEYS = ("git_commit", "git_hash", "git_sha", "commit", "commit_hash")
+_COMMIT_PARENTS = (None, "git", "meta", "provenance")
+
+
+def whole_folder(
+    names: Names,
+    files: tuple[FileStat, ...],
+    metadata: Mapping[str, JsonValue],
+    relative: str,
+) -> PlannedArtifact:
+    """The artifact that holds every file that may leave this machine."""
+    return PlannedArtifact(
+        name=names.artifact,
+        type=names.artifact_type,
+        description=f"The whole output folder {relative} of the run {names.name} ({len(files)} files)",
+        metadata=dict(metadata),
+        aliases=(),
+        files=files,
+    )
+
+
+def describe(
+    request: PlanRequest,
+    content: Content,
+    config: Mapping[str, JsonValue],
+    summary: Mapping[str, JsonValue],
+    files: tuple[FileStat, ...],
+    relative: str,
+    warn: Warn,
+) -> dict[str, JsonValue]:
+    """The metadata: a few keys at the top (W&B allows 100 at the top), each a mapping where there is more to say."""
+    provenance: dict[str, JsonValue] = {
+        "path": relative,
+        "format": request.format,
+        "outcome": request.outcome,
+        "reason": request.reason,
+        "run_id": request.run_id,
+        "started_at": _iso(content.started_at),
+        "ended_at": _iso(content.ended_at),
+        "wandb_outbox_version": __version__,
+        "overrides": [masked_override(override) for override in content.overrides],
+        "git_commit": git_commit(config),
+    }
+    counts = {"files": len(files), "bytes": sum(file.size for file in files)}
+    return {
+        "config": within_limit(dict(config), warn, MAX_PART, "metadata-config"),
+        "summary": within_limit(dict(summary), warn, MAX_PART, "metadata-summary"),
+        "counts": counts,
+        "provenance": json_safe({key: value for key, value in provenance.items() if value not in (None, [], "")}),
+    }
+
+
+def git_commit(config: Mapping[str, JsonValue]) -> str | None:
+    """The commit that the experiment recorded in its configuration, under one of the usual names."""
+    for parent in _COMMIT_PARENTS:
+        holder = config if parent is None else config.get(parent)
+        for key in _COMMIT_KEYS if isinstance(holder, Mapping) else ():
+            value = holder.get(key) if isinstance(holder, Mapping) else None
+            if isinstance(value, str) and value.strip():
+                return value.strip()
+    return None
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,238 @@
+"""Put a plan together: read the folder, decide the names, count, choose the files, mask the secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import cast
+
+from wandb_outbox import __version__, formats
+from wandb_outbox.formats.content import Content, Warn, warning
+from wandb_outbox.model import (
+    Excluded,
+    JsonValue,
+    Kind,
+    Plan,
+    PlannedArtifact,
+    PlannedTable,
+    PlanRequest,
+    PlanWarning,
+    Snapshot,
+)
+from wandb_outbox.plan import artifact, conventions, limits
+from wandb_outbox.plan.conventions import Facts, Names
+from wandb_outbox.plan.jsonsafe import json_safe, safe_text
+from wandb_outbox.plan.secrets import Secrets, find_secrets, masked_config
+from wandb_outbox.plan.summary import ResultsSummary, merged, within_limit
+from wandb_outbox.plan.table import TableBuilder
+
+CRASHED = "crashed"
+INCOMPLETE = "incomplete"
+SAMPLES = "samples"
+_OWN = "outbox"
+_RESERVED_CONFIG = "_wandb"
+_WITHHELD = "holds a secret from the configuration"
+
+
+def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
+    """Decide everything that will be sent for the folder of ``request`` as it is in ``snapshot``.
+
+    The same folder and request always give the same plan. Bad content is a warning in the plan, never an exception.
+    Raises ``FolderChanged`` and ``FolderUnreadable`` when the folder changes or may not be read underneath, and
+    ``UserError`` for an unknown format or convention.
+    """
+    warnings: list[PlanWarning] = []
+    content = formats.read(request.format, request.path, snapshot)
+    warnings += content.warnings
+    config = cast(dict[str, JsonValue], json_safe(content.config))
+    secrets = find_secrets([config, json_safe(content.settings)], content.overrides, content.commands)
+    config = cast(dict[str, JsonValue], masked_config(config, secrets))
+    withheld = _withheld(request, snapshot, secrets, warnings.append)
+    files = tuple(file for file in snapshot.files if file.path not in withheld)
+    counted, table = _samples(content, warnings.append)
+    summary = _summary(request, content, counted, table, warnings.append)
+    names = conventions.decide(_facts(request, content, config))
+    warnings += names.warnings
+    relative = _relative(request)
+    metadata = artifact.describe(request, content, config, summary, files, relative, warnings.append)
+    plan = Plan(
+        path=request.path,
+        format=request.format,
+        kind=Kind.FOLDER,
+        convention=names.convention,
+        verdict=request.verdict,
+        reason=request.reason,
+        entity=names.entity,
+        project=names.project,
+        name=names.name,
+        group=names.group,
+        job_type=names.job_type,
+        tags=_with_outcome(request, names),
+        notes=names.notes,
+        run_id=request.run_id,
+        config=_with_own(request, snapshot, config, relative, warnings.append),
+        summary=summary,
+        history=tuple(cast(dict[str, JsonValue], json_safe(row)) for row in content.history),
+        tables=(table,) if table is not None else (),
+        artifacts=(artifact.whole_folder(names, files, metadata, relative),),
+        inputs=(),
+        run_files=tuple(name for name in content.run_files if name not in withheld),
+        excluded=(*snapshot.excluded, *(Excluded(name, _WITHHELD) for name in withheld)),
+        sources=names.sources,
+        warnings=(),
+        exit_code=1 if request.outcome == CRASHED else 0,
+        started_at=content.started_at,
+        ended_at=content.ended_at,
+        fingerprint=snapshot.fingerprint,
+    )
+    return _redacted(replace(plan, warnings=tuple(dict.fromkeys(warnings))), secrets)
+
+
+def _facts(request: PlanRequest, content: Content, config: Mapping[str, JsonValue]) -> Facts:
+    below = conventions.parts_below(request.path, request.root)
+    inside = request.root is not None and request.path.startswith(request.root.rstrip("/") + "/")
+    root = request.root if inside else None
+    return Facts(
+        config=config,
+        below_root=below,
+        format=request.format,
+        root=root,
+        root_date=conventions.date_in(root) if root is not None else None,
+        parent=os.path.basename(os.path.dirname(request.path.rstrip("/"))) or None,
+        config_file=content.config_file,
+        recorded_project=content.project,
+        recorded_group=content.group,
+        sample_range=content.sample_range,
+        sweep=content.sweep,
+        started_on=_day(content.started_at),
+        rules=request.rules,
+        overrides=request.overrides,
+        default_entity=request.default_entity,
+    )
+
+
+def _relative(request: PlanRequest) -> str:
+    return safe_text("/".join(conventions.parts_below(request.path, request.root)))
+
+
+def _day(seconds: float | None) -> str | None:
+    """The day in local time, as in the names of the experiment's folders."""
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _withheld(request: PlanRequest, snapshot: Snapshot, secrets: Secrets, warn: Warn) -> tuple[str, ...]:
+    withheld = secrets.files_with(request.path, snapshot.files)
+    if secrets:
+        keys = ", ".join(secrets.keys)
+        files = ", ".join(withheld)
+        left = f"left out because they hold it: {files}" if withheld else "no file of the folder holds it"
+        warn(warning("secret-left-out", f"the run holds a secret ({keys}); it is masked in the configuration; {left}"))
+    return withheld
+
+
+def _samples(content: Content, warn: Warn) -> tuple[dict[str, JsonValue], PlannedTable | None]:
+    """One pass over the samples for both the counts and the table: the file may be larger than memory."""
+    if content.samples is None:
+        return {}, None
+    counts = ResultsSummary()
+    table = TableBuilder(SAMPLES, content.samples.name)
+    for row in content.samples.rows(warn):
+        counts.add(row)
+        table.add(row)
+    return (counts.values() if counts.total else {}), table.build(warn)
+
+
+def _summary(
+    request: PlanRequest,
+    content: Content,
+    counted: Mapping[str, JsonValue],
+    table: PlannedTable | None,
+    warn: Warn,
+) -> dict[str, JsonValue]:
+    summary = merged(counted, content.metrics, content.metrics_file or "the metrics", warn)
+    if table is not None and table.name in summary:
+        renamed = f"metrics/{table.name}"
+        summary[renamed] = summary.pop(table.name)
+        warn(warning("summary-key-taken", f"the metric {table.name} is sent as {renamed}: the table has that name"))
+    summary = within_limit(summary, warn)
+    if request.outcome in (CRASHED, INCOMPLETE):
+        words = f"{request.outcome}: {request.reason}" if request.reason else request.outcome
+        summary[f"{_OWN}/outcome"] = safe_text(words)
+    return summary
+
+
+def _with_outcome(request: PlanRequest, names: Names) -> tuple[str, ...]:
+    if request.outcome not in (CRASHED, INCOMPLETE):
+        return names.tags
+    return tuple(dict.fromkeys((*names.tags, request.outcome)))
+
+
+def _with_own(
+    request: PlanRequest, snapshot: Snapshot, config: Mapping[str, JsonValue], relative: str, warn: Warn
+) -> dict[str, JsonValue]:
+    """The experiment's configuration, and under ``outbox`` whose run this is and of which content (DESIGN 4.4)."""
+    sent = dict(config)
+    if _OWN in sent:
+        sent[f"{_OWN}_config"] = sent.pop(_OWN)
+        warn(warning("config-key-taken", f"the configuration's key {_OWN} is sent as {_OWN}_config"))
+    if sent.pop(_RESERVED_CONFIG, None) is not None:
+        warn(warning("reserved-key", f"the configuration has the key {_RESERVED_CONFIG}, which W&B keeps for itself"))
+    own: dict[str, JsonValue] = {
+        "site": request.site,
+        "birth": snapshot.birth,
+        "fingerprint": snapshot.fingerprint,
+        "path": relative,
+        "format": request.format,
+        "incarnation": request.incarnation,
+        "revision": request.revision,
+        "version": __version__,
+    }
+    if request.root is not None:
+        own["root"] = safe_text(os.path.basename(request.root.rstrip("/")))
+    if request.host is not None:
+        own["host"] = request.host
+    return {**sent, _OWN: own}
+
+
+def _redacted(plan: Plan, secrets: Secrets) -> Plan:
+    """The plan without any secret value, wherever it got in: a result can quote its prompt, a folder an override."""
+    if not secrets:
+        return plan
+
+    def text(value: str | None) -> str | None:
+        return None if value is None else secrets.redact(value)
+
+    def table(each: PlannedTable) -> PlannedTable:
+        rows = tuple(tuple(secrets.redact_all(cell) for cell in row) for row in each.rows)
+        return replace(each, columns=tuple(secrets.redact(column) for column in each.columns), rows=rows)
+
+    def whole(each: PlannedArtifact) -> PlannedArtifact:
+        name = limits.fit_artifact(secrets.redact(each.name), lambda _: None)
+        return replace(
+            each, name=name, description=secrets.redact(each.description), metadata=secrets.redact_all(each.metadata)
+        )
+
+    # The fingerprint and the ids are ours and not searched: a short secret could stand in them by chance.
+    return replace(
+        plan,
+        reason=secrets.redact(plan.reason),
+        project=secrets.redact(plan.project),
+        name=secrets.redact(plan.name),
+        group=text(plan.group),
+        job_type=text(plan.job_type),
+        tags=tuple(secrets.redact(tag) for tag in plan.tags),
+        notes=text(plan.notes),
+        config={**cast(dict[str, JsonValue], secrets.redact_all(plan.config)), _OWN: plan.config[_OWN]},
+        summary=cast(dict[str, JsonValue], secrets.redact_all(plan.summary)),
+        history=tuple(cast(dict[str, JsonValue], secrets.redact_all(row)) for row in plan.history),
+        tables=tuple(table(each) for each in plan.tables),
+        artifacts=tuple(whole(each) for each in plan.artifacts),
+        warnings=tuple(replace(each, message=secrets.redact(each.message)) for each in plan.warnings),
+    )
