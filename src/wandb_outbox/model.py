@@ -365,6 +365,8 @@ class Run:
     digest: str | None
     delivered_fingerprint: str | None
     uploaded_at: float | None
+    warnings: tuple[str, ...]
+    """What plan and receipt of the last confirmed delivery warned of."""
     claim: str | None
     contacted: bool
     """The server may know this run id: from now on it never changes without a new incarnation."""

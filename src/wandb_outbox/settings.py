@@ -135,6 +135,11 @@ class Settings(BaseSettings):
             raise ValueError(f"expected a URL such as {DEFAULT_BASE_URL}")
         return value.rstrip("/")
 
+    def root_of(self, path: str) -> RootSettings | None:
+        """The innermost root that ``path`` is, or lies below."""
+        above = [root for root in self.roots if path == root.path or path.startswith(root.path.rstrip("/") + "/")]
+        return max(above, key=lambda root: len(root.path), default=None)
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import wandb
+from sandbox_sdk import Sdk, graphql
 from wandb.errors import CommError
-
-from conftest import Sdk, graphql
 
 FILES = {"a.txt": b"hello", "empty": b"", "sub/b.bin": bytes(range(256)) * 400}
 
@@ -28,7 +27,7 @@ def test_an_artifact_comes_back_byte_for_byte(sdk: Sdk) -> None:
 
 
 def test_the_same_content_makes_no_version_and_keeps_its_first_metadata(sdk: Sdk) -> None:
-    """An identical digest returns the existing version; nothing is sent, `latest` stays, later runs count as loggers."""
+    """An identical digest returns the existing version and sends nothing; the later run counts as a logger too."""
     sdk.log("outputs", FILES, metadata={"n": 1})
     sdk.sandbox.requests.clear()
     again = sdk.log("outputs", FILES, metadata={"n": 2})
@@ -43,7 +42,7 @@ def test_latest_follows_the_content(sdk: Sdk) -> None:
     sdk.log("outputs", {"same": b"same", "x": b"A"})
     sdk.sandbox.requests.clear()
     sdk.log("outputs", {"same": b"same", "x": b"B"})
-    assert sorted(each.request_bytes for each in sdk.sandbox.requests.of("put"))[0] == 1
+    assert min(each.request_bytes for each in sdk.sandbox.requests.of("put")) == 1
     api = sdk.api()
     assert api.artifact(sdk.path("outputs:latest")).version == "v1"
     sdk.log("outputs", {"same": b"same", "x": b"A"})
@@ -138,7 +137,7 @@ def test_a_file_that_changes_before_it_is_sent_is_refused(sdk: Sdk) -> None:
     (sdk.folder / "contents" / "outputs" / "x").write_bytes(b"after!")
     with sdk.init() as run:
         logged = run.log_artifact(artifact)
-        with pytest.raises(ValueError, match="failed|400"):
+        with pytest.raises(ValueError, match=r"failed|400"):
             logged.wait(timeout=20)
     assert 400 in {each.status for each in sdk.sandbox.requests.of("put")}
     assert [each.state for each in sdk.sandbox.artifacts("sandbox", sdk.project)] == ["PENDING"]
@@ -197,9 +196,7 @@ run.finish()
 def test_an_offline_run_is_synced(sdk: Sdk) -> None:
     """`wandb sync` replays an offline run with its rows and artifacts; a second time doubles the rows."""
     environment = os.environ | {"WANDB_BASE_URL": sdk.sandbox.url, "WANDB_API_KEY": sdk.sandbox.api_key}
-    subprocess.run(
-        [sys.executable, "-c", _OFFLINE, sdk.project, sdk.id, str(sdk.folder)], check=True, env=environment
-    )
+    subprocess.run([sys.executable, "-c", _OFFLINE, sdk.project, sdk.id, str(sdk.folder)], check=True, env=environment)
     (offline,) = (sdk.folder / "wandb").glob("offline-run-*")
     sync = [sys.executable, "-m", "wandb", "sync", "--include-synced", str(offline)]
     subprocess.run(sync, check=True, env=environment, capture_output=True)
@@ -207,3 +204,7 @@ def test_an_offline_run_is_synced(sdk: Sdk) -> None:
     assert view is not None
     assert (view.state, [row["x"] for row in view.history], view.config) == ("finished", [0, 1, 2], {"a": 1})
     assert view.logged_artifacts == ["offline:v0"]
+    subprocess.run(sync, check=True, env=environment, capture_output=True)
+    view = sdk.sandbox.run("sandbox", sdk.project, sdk.id)
+    assert view is not None
+    assert [row["x"] for row in view.history] == [0, 1, 2, 0, 1, 2]

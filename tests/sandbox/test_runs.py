@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
+from sandbox_sdk import TEAM, Sdk
 from wandb.errors import CommError, UsageError
 
-from conftest import TEAM, Sdk
 from wandb_outbox.sandbox import Sandbox
 
 
@@ -39,7 +40,9 @@ def test_a_delivery_reads_back_as_it_was_written(sdk: Sdk) -> None:
     assert read.lastHistoryStep == 4
     assert json.load(read.file("results.json").download(root=str(sdk.folder / "down"))) == {"ok": True}
     table = next(artifact for artifact in read.logged_artifacts() if artifact.type == "run_table")
-    assert table.get("samples").data == [["one", 1], ["two", 2]]
+    samples = table.get("samples")
+    assert isinstance(samples, wandb.Table)
+    assert samples.data == [["one", 1], ["two", 2]]
     view = sdk.sandbox.run("sandbox", sdk.project, sdk.id)
     assert view is not None
     assert view.files["results.json"].path is not None
@@ -109,7 +112,7 @@ def test_a_deleted_run_id_is_taken_for_ever(sdk: Sdk) -> None:
     assert sdk.sandbox.run("sandbox", sdk.project, sdk.id) is None
     with pytest.raises(CommError, match="Could not find run"):
         sdk.api().run(sdk.path(sdk.id))
-    with pytest.raises(CommError, match="previously created and deleted"):
+    with pytest.raises(wandb.Error, match=r"HTTP 409.*previously created and deleted"):
         sdk.init(id=sdk.id, resume="allow")
     assert {each.status for each in sdk.sandbox.requests.of("UpsertBucket")} == {200, 409}
 
@@ -118,7 +121,7 @@ def test_the_public_api_changes_a_finished_run_and_leaves_it_finished(sdk: Sdk) 
     """Config (removed keys too), tags, name, notes and summary can be changed later; state and rows stay."""
     with sdk.init(id=sdk.id, config={"a": 1, "gone": 1}, tags=["old"]) as run:
         run.log({"x": 1})
-    read = sdk.api().run(sdk.path(sdk.id))
+    read: Any = sdk.api().run(sdk.path(sdk.id))
     read.config["b"] = 2
     del read.config["gone"]
     read.tags = ["new"]
@@ -158,6 +161,7 @@ def test_runs_are_found_by_filters(sdk: Sdk) -> None:
     assert found({"$or": [{"config.n": 0}, {"$and": [{"config.n": {"$gt": 1}}, {"tags": "odd"}]}]}) == ["r0", "r3"]
     assert found({"state": {"$ne": "finished"}}) == []
     assert found({}, order="-summary_metrics.score") == ["r3", "r2", "r1", "r0"]
+    assert found({}, order="-created_at") == ["r3", "r2", "r1", "r0"]
     assert len(sdk.api().runs(sdk.path(), filters={"config.n": {"$lt": 2}})) == 2
     assert sdk.api().runs(sdk.path())[0].config["n"] == 0
 
@@ -234,6 +238,6 @@ def test_login_is_verified(sdk: Sdk) -> None:
 
 def test_a_wrong_key_is_refused_at_init(sdk: Sdk) -> None:
     """A run with a wrong key fails with 401 within the init timeout."""
-    with pytest.raises((CommError, wandb.errors.AuthenticationError), match="401|not logged in"):
+    with pytest.raises((CommError, wandb.errors.AuthenticationError), match=r"401|not logged in"):
         sdk.init(settings={"api_key": "x" * 40})
     assert sdk.sandbox.runs("sandbox", sdk.project) == []

@@ -6,8 +6,8 @@ that names this executor's claim, so whatever happens to us, the next executor p
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wandb_outbox.deliver.gate import Gate, after_answer, after_delivery, after_error
@@ -100,6 +100,8 @@ class Deliverer:
         self._told_uploads: object = None
         self._told_at = float("-inf")
         self.gate = Gate(since=now())
+        self.only: Sequence[int] | None = None
+        """The keys to deliver, when not all: what a person named in ``upload``."""
         self.accepting = True
         """``False``: finish what is under way, start nothing (shutting down, paused)."""
 
@@ -123,10 +125,15 @@ class Deliverer:
         """How many deliveries are under way."""
         return len(self._flights)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the server was asked, and the answer was not yes."""
+        return self.gate.state not in (ServerState.ONLINE, ServerState.UNKNOWN) and self._probe_sent is None
+
     def recheck(self) -> None:
         """Ask the server again now, whatever the backoff says."""
         if not self.gate.open:
-            self._set_gate(Gate(self.gate.state, self.gate.since, self.gate.detail, 0.0, 0, self.gate.entity))
+            self._set_gate(replace(self.gate, state=ServerState.UNKNOWN, next_probe=0.0))
 
     def put_all_back(self) -> None:
         """Shutting down: end the uploader, and leave what it carried queued, with no attempt used."""
@@ -310,7 +317,8 @@ class Deliverer:
             return
         if self._store.has_suspect(self._now()):
             if not self._flights:
-                self._launch(self._store.claim(self._claim, now=self._now(), suspects=True), alone=True)
+                run = self._store.claim(self._claim, now=self._now(), suspects=True, only=self.only)
+                self._launch(run, alone=True)
             return
         while True:
             large = sum(flight.large for flight in self._flights.values())
@@ -323,6 +331,7 @@ class Deliverer:
                 suspects=False,
                 max_bytes=SMALL - 1 if large >= self._limits.concurrency else None,
                 min_bytes=SMALL if small >= SMALL_AT_A_TIME else None,
+                only=self.only,
             )
             if run is None:
                 return

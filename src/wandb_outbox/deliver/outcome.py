@@ -16,12 +16,14 @@ from wandb_outbox.errors import (
     RunDeleted,
     Throttled,
     Unauthorized,
+    UploaderCrashed,
 )
 
 
 class Stage(StrEnum):
     """How far a delivery had come."""
 
+    PLAN = "planning"
     IDENTIFY = "looking the run up"
     INIT = "opening the run"
     CONTENT = "sending config, summary and history"
@@ -56,6 +58,8 @@ def decide(path: str, failure: Failure, answer: Answer) -> OutboxError:
     words = f"{path}: {failure.stage} failed: {shorten(failure.words)}"
     if failure.disk_full:
         return DiskFull(words, hint="make room on the disk of the state directory")
+    if failure.stage is Stage.PLAN:
+        return UploaderCrashed(words, hint="this folder cannot be planned: please report it with its `wandb-outbox plan`")
     if failure.stage is Stage.INIT and _DELETED.search(failure.words):
         return RunDeleted(words)
     match answer.state:

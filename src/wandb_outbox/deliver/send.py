@@ -93,7 +93,7 @@ class _Delivery:
     def __init__(
         self, api: wandb.Api, server: Server, directory: str, job: Job, contact: Contact, progress: Progress
     ) -> None:
-        self.stage = Stage.IDENTIFY
+        self.stage = Stage.PLAN
         self._api = api
         self._server = server
         self._directory = directory

@@ -129,6 +129,11 @@ class Watcher:
         """How many directories are watched."""
         return len(self._descriptors)
 
+    def watched_below(self, top: str) -> int:
+        """How many watched directories are at or below ``top``."""
+        with self._lock:
+            return sum(path == top or path.startswith(top + "/") for path in self._descriptors)
+
     @property
     def overflows(self) -> int:
         """How often events were lost so far."""

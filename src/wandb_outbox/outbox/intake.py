@@ -136,12 +136,24 @@ class Intake:
         for path in list(self._resting):
             self._resting[path] = -1
 
+    def scan_nothing(self) -> None:
+        """Know the roots and their rules, but look for nothing below them (``upload`` names its folders)."""
+        for root in self.roots:
+            root.next_scan = float("inf")
+
     def settling(self) -> bool:
         """Whether something is about to be decided by time alone: settle, confirmation or crash grace."""
         return any(
             tracked.judgement is None or tracked.judgement.verdict is Verdict.SETTLING
             for tracked in self._tracked.values()
             if tracked.due is not None
+        )
+
+    def caught_up(self) -> bool:
+        """Whether every root was scanned and every folder that is due was looked at."""
+        tick = self._tick()
+        return all(root.next_scan > tick for root in self.roots) and not any(
+            tracked.due is not None and tracked.due <= tick for tracked in self._tracked.values()
         )
 
     def track(self, path: str) -> None:

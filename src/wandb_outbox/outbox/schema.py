@@ -42,6 +42,7 @@ MIGRATIONS: tuple[str, ...] = (
       digest                TEXT,
       delivered_fingerprint TEXT,
       uploaded_at           REAL,
+      warnings              TEXT NOT NULL DEFAULT '[]',
       claim                 TEXT,
       contacted             INTEGER NOT NULL DEFAULT 0,
       suspect               INTEGER NOT NULL DEFAULT 0,

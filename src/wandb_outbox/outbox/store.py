@@ -28,7 +28,7 @@ _COLUMNS = (
     "key, path, root, kind, format, birth, state, reason, verdict, outcome, run_id, revision, incarnation, "
     "fingerprint, files, bytes, first_seen, completed_at, attempts, next_attempt_at, overrides, error_class, "
     "error_message, error_hint, entity, project, name, url, artifact, digest, delivered_fingerprint, uploaded_at, "
-    "claim, contacted, suspect, gone, by_person, forced"
+    "warnings, claim, contacted, suspect, gone, by_person, forced"
 )
 
 # Counted once for each content that follows a delivered one, however often it changes before it is delivered.
@@ -164,6 +164,10 @@ class Store:
         """How many rows are in each state; costs the same however many there are."""
         rows = dict(self._query("SELECT state, number FROM counts"))
         return {state: int(rows.get(state.value, 0)) for state in State}
+
+    def settling(self) -> int:
+        """How many rows wait for time alone."""
+        return int(self._value("SELECT count(*) FROM runs WHERE state = 'writing' AND verdict = 'settling'"))
 
     def oldest_waiting(self) -> float | None:
         """Since when the oldest queued row has been complete."""
@@ -330,20 +334,29 @@ class Store:
         )
 
     def claim(
-        self, claim: str, *, now: float, suspects: bool, max_bytes: int | None = None, min_bytes: int | None = None
+        self,
+        claim: str,
+        *,
+        now: float,
+        suspects: bool,
+        max_bytes: int | None = None,
+        min_bytes: int | None = None,
+        only: Sequence[int] | None = None,
     ) -> Run | None:
         """Take the oldest queued row that is due, for this executor; ``None`` when there is none.
 
         ``suspects`` asks for a row whose uploader died in company, to be carried alone; otherwise those are passed
-        over. ``max_bytes`` and ``min_bytes`` pass over larger and smaller folders.
+        over. ``max_bytes`` and ``min_bytes`` pass over larger and smaller folders; ``only`` are the keys that come into
+        question at all.
         """
         with self._transaction():
             row = self._connection.execute(
                 "UPDATE runs SET state = 'uploading', claim = ?1, reason = 'an uploader has it' WHERE key = ("
                 "  SELECT key FROM runs WHERE state = 'queued' AND suspect = ?2 AND coalesce(next_attempt_at, 0) <= ?3 "
-                "  AND (?4 IS NULL OR bytes <= ?4) AND (?5 IS NULL OR bytes >= ?5) ORDER BY completed_at, key LIMIT 1"
+                "  AND (?4 IS NULL OR bytes <= ?4) AND (?5 IS NULL OR bytes >= ?5) "
+                "  AND (?6 IS NULL OR key IN (SELECT value FROM json_each(?6))) ORDER BY completed_at, key LIMIT 1"
                 f") AND state = 'queued' RETURNING {_COLUMNS}",
-                (claim, int(suspects), now, max_bytes, min_bytes),
+                (claim, int(suspects), now, max_bytes, min_bytes, None if only is None else json.dumps(list(only))),
             ).fetchone()
             if row is None:
                 return None
@@ -366,11 +379,12 @@ class Store:
                 "UPDATE runs SET state = 'uploaded', claim = NULL, reason = 'the server has it', run_id = ?3, "
                 "incarnation = ?4, entity = ?5, project = ?6, name = ?7, url = ?8, artifact = ?9, digest = ?10, "
                 "delivered_fingerprint = ?11, files = ?12, bytes = ?13, uploaded_at = ?14, contacted = 1, suspect = 0, "
-                "attempts = attempts + 1, next_attempt_at = NULL, forced = 0, "
+                "attempts = attempts + 1, next_attempt_at = NULL, forced = 0, warnings = ?15, "
                 "error_class = NULL, error_message = NULL, error_hint = NULL "
                 "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
                 key, claim, receipt.run_id, receipt.incarnation, receipt.entity, receipt.project, receipt.name,
                 receipt.url, receipt.artifact, receipt.digest, receipt.fingerprint, receipt.files, receipt.bytes, now,
+                json.dumps(receipt.warnings),
             )  # fmt: skip
             return done and self._end_attempt(key, now, "uploaded", receipt.url)
 
@@ -548,7 +562,8 @@ def _run(row: tuple[Any, ...]) -> Run:
     values[3] = Kind(row[3])
     values[6] = State(row[6])
     values[20] = overrides_from_json(row[20])
-    for index in (33, 34, 35, 36, 37):
+    values[32] = tuple(json.loads(row[32]))
+    for index in (34, 35, 36, 37, 38):
         values[index] = bool(row[index])
     return Run(*values)
 

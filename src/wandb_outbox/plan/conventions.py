@@ -19,6 +19,8 @@ from wandb_outbox.plan import limits
 AUTO = "auto"
 LLM_TTS_EVAL = "llm-tts-eval"
 PLAIN = "plain"
+CONVENTIONS = frozenset({AUTO, LLM_TTS_EVAL, PLAIN})
+"""Every name that a root may give for its convention."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"\d\d-\d\d-\d\d")

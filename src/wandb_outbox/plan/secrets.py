@@ -35,11 +35,13 @@ _SECRET_PAIRS = frozenset((first, last) for first in ("api", "private", "access"
 # Tokens of a vocabulary, which share their word with tokens of access.
 _VOCABULARY = frozenset(
     {"pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "start", "end", "begin", "continuation", "special",
-     "image", "step", "think", "thinking", "new", "first", "last", "next", "per", "delimiter", "newline", "prefix", "suffix"}
+     "image", "step", "think", "thinking", "new", "first", "last", "next", "per", "delimiter", "newline", "prefix",
+     "suffix"}
 )  # fmt: skip
 _PLACEHOLDERS = frozenset(
     {"", "null", "none", "nil", "empty", "dummy", "fake", "placeholder", "changeme", "not-needed", "no-key",
-     "no-key-required", "na", "n/a", "todo", "true", "false", "specify", "token-abc123", "your-api-key", "your_api_key", "???"}
+     "no-key-required", "na", "n/a", "todo", "true", "false", "specify", "token-abc123", "your-api-key", "your_api_key",
+     "???"}
 )  # fmt: skip
 _MASKED = re.compile(r"[*xX.]{3,}|<[^<>]*>|\[[^\[\]]*\]")
 _NAME_OF_VARIABLE = re.compile(r"\$?[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
@@ -57,7 +59,8 @@ _SHAPES = re.compile(
     r"|://[^/\s:@]+:[^/\s:@]+@",
     re.DOTALL,
 )
-_ASSIGNMENT = re.compile(r"(?:^|\s)[+~]{0,2}([\w./@-]+)=('[^']*'|\"[^\"]*\"|\S+)")
+_OVERRIDE = re.compile(r"[+~]{0,2}([\w./@-]+)=(.*)", re.DOTALL)
+_ARGUMENT = re.compile(r"(?:^|\s)[+~-]{0,2}([\w./@-]+)=('[^']*'|\"[^\"]*\"|\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +116,12 @@ def find_secrets(config: JsonValue, overrides: Iterable[str] = (), commands: Ite
     found: dict[tuple[str, str], None] = {}
     for key, named, text in _leaves(config, "", False):
         found.update(dict.fromkeys(_secrets_of(key, text, named)))
+    assigned = [argument for line in commands for argument in _ARGUMENT.finditer(line)]
+    assigned += [override for line in overrides if (override := _OVERRIDE.fullmatch(line))]
+    for each in assigned:
+        key, text = each[1], each[2].strip("'\"")
+        found.update(dict.fromkeys(_secrets_of(key, text, is_secret_key(key.rpartition(".")[2], text))))
     for line in (*overrides, *commands):
-        for assigned in _ASSIGNMENT.finditer(line):
-            key, text = assigned[1], assigned[2].strip("'\"")
-            found.update(dict.fromkeys(_secrets_of(key, text, is_secret_key(key.rpartition(".")[2], text))))
         found.update(dict.fromkeys(("the command line", shape[0]) for shape in _SHAPES.finditer(line)))
     # The longest first, so that masking one does not leave half of another that begins alike.
     return Secrets(tuple(sorted(found, key=lambda each: (-len(each[1]), each))))
@@ -128,14 +133,13 @@ def masked_config(config: JsonValue, secrets: Secrets) -> JsonValue:
 
 
 def masked_override(override: str) -> str:
-    """A Hydra override, or any ``key=value``, with its value masked if its key names a secret."""
-
-    def mask(assigned: re.Match[str]) -> str:
-        value = assigned[2].strip("'\"")
-        real = is_secret_key(assigned[1].rpartition(".")[2], value) and _is_real(value)
-        return assigned[0][: assigned.start(2) - assigned.start()] + MASK if real else assigned[0]
-
-    return _SHAPES.sub(MASK, _ASSIGNMENT.sub(mask, override))
+    """A Hydra override (``key=value``) with its value masked if its key names a secret."""
+    found = _OVERRIDE.fullmatch(override)
+    if found is not None:
+        value = found[2].strip("'\"")
+        if is_secret_key(found[1].rpartition(".")[2], value) and _is_real(value):
+            return override[: found.start(2)] + MASK
+    return _SHAPES.sub(MASK, override)
 
 
 def is_secret_key(key: str, value: JsonValue) -> bool:

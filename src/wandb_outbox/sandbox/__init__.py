@@ -4,6 +4,8 @@ It serves the demo, the tests, the benchmarks, and whoever wants to try a setup 
 model is an error, never a silent empty answer, and is listed in `Sandbox.unknown`.
 """
 
+import logging
+
 from wandb_outbox.sandbox.cli import main
 from wandb_outbox.sandbox.client import SandboxClient
 from wandb_outbox.sandbox.faults import Fault
@@ -25,3 +27,5 @@ __all__ = [
     "Served",
     "main",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

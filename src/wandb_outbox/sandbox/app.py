@@ -32,6 +32,10 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _HOST = re.compile(r"[\w.\-\[\]:]+")
 
 
+CONTROL_PATHS = frozenset(f"/sandbox/{name}" for name in ("state", "requests", "faults", "down", "delete_run"))
+"""The sandbox's own interface. All else under `/sandbox/` are the pages of the entity of that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """A request that the sandbox does not model.
@@ -107,7 +111,7 @@ class App:
             request.operation = request.family = "put" if request.method == "PUT" else "get"
         elif path.startswith(("/artifacts/", "/artifactsV2/")):
             request.operation = request.family = "get"
-        elif path.startswith("/sandbox/"):
+        elif path in CONTROL_PATHS:
             request.operation = "sandbox"
         elif path.startswith("/sdk/otel/"):
             request.operation = request.family = "telemetry"

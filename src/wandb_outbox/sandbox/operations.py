@@ -284,7 +284,7 @@ class Project:
     ) -> Connection:
         """Return the runs that pass a filter, oldest first if no order is given."""
         user = self._context.store.user
-        runs = ordered(self._filtered(filters), order, lambda run, path: run_value(run, path, user))
+        runs = ordered(self._filtered(filters), order, lambda run, path: _order_value(run, path, user))
         return paginate(runs, lambda run: Run(self._context, run), first, after)
 
     def run(self, name: str) -> "Run | None":
@@ -375,8 +375,7 @@ def run_value(run: model.Run, path: str, user: str) -> Any:
     section, _, rest = path.partition(".")
     folded = section.replace("_", "").lower()
     if folded == "config" and rest:
-        value = lookup_path(run.plain_config(), rest)
-        return value if value is not MISSING else lookup_path(run.config, rest)
+        return _config_value(run.config, rest)
     if folded in {"summarymetrics", "summary"} and rest:
         return lookup_path(run.summary, rest)
     if folded == "tags" and rest:
@@ -387,6 +386,30 @@ def run_value(run: model.Run, path: str, user: str) -> Any:
     if field is None or rest:
         raise invalid(f"filters: unknown field {path!r}")
     return field(run)
+
+
+def _order_value(run: model.Run, path: str, user: str) -> Any:
+    match path.replace("_", "").lower():
+        case "createdat":
+            return run.created
+        case "heartbeatat" | "updatedat":
+            return run.heartbeat
+        case _:
+            return run_value(run, path, user)
+
+
+def _config_value(config: Mapping[str, Any], path: str) -> Any:
+    head, rest = path, ""
+    while head not in config:
+        head, dot, last = head.rpartition(".")
+        if not dot:
+            return MISSING
+        rest = f"{last}.{rest}" if rest else last
+    value = model.unwrap(config[head])
+    if not rest:
+        return value
+    found = lookup_path(value, rest)
+    return found if found is not MISSING else lookup_path(config[head], rest)
 
 
 class Run:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -37,12 +37,12 @@ def _graph() -> Graph:
 
 
 class RequestLog(Sequence[Served]):
-    """The requests that were served, oldest first; safe to read while more come in."""
+    """The requests that were served, oldest first; safe to read while more come in. Old ones go after 100,000."""
 
     def __init__(self) -> None:
         """Begin empty."""
         self._lock = threading.Lock()
-        self._records: list[Served] = []
+        self._records: deque[Served] = deque(maxlen=100_000)
 
     def append(self, record: Served) -> None:
         """Add a record."""

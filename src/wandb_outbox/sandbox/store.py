@@ -206,6 +206,7 @@ class Multipart:
     key: str
     md5: str
     parts: dict[int, str]
+    completed: bool = False
 
 
 def encode_id(kind: str, value: str) -> str:
@@ -896,7 +897,7 @@ class Store:
         return f"part/{upload.id}/{number}"
 
     def complete_multipart(self, upload_id: str, parts: Mapping[int, str]) -> str:
-        """Join the parts of an upload.
+        """Join the parts of an upload. Again is harmless.
 
         Returns:
             The MD5 of the whole in base64.
@@ -907,6 +908,8 @@ class Store:
         upload = self._multiparts.get(upload_id)
         if upload is None:
             raise not_found(f"upload {upload_id} not found")
+        if upload.completed:
+            return hex_to_base64(upload.md5)
         keys = []
         for number in sorted(upload.parts):
             blob = self.blob(self.part_key(upload, number))
@@ -921,7 +924,7 @@ class Store:
         self.take_blob(upload.key, joined)
         for key in keys:
             self._forget_blob(key)
-        self._multiparts.pop(upload_id, None)
+        upload.completed = True
         return hex_to_base64(joined.md5)
 
     def commit_artifact(self, artifact: Artifact) -> None:

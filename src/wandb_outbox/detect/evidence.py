@@ -1,0 +1,32 @@
+"""What can be seen of a folder right now, in words: the evidence behind ``why``."""
+
+from __future__ import annotations
+
+import time
+
+from wandb_outbox.detect.writers import find_holders, probe_writers
+from wandb_outbox.errors import OutboxError
+from wandb_outbox.folder import snapshot
+from wandb_outbox.formats import evidence
+from wandb_outbox.model import Run
+
+
+def evidence_text(run: Run) -> str:
+    """A look at the folder of ``run``: its files, who writes, and what in it says how it ended. Never raises."""
+    try:
+        taken = snapshot(run.path)
+        writers = probe_writers(run.path, taken)
+        said = evidence(run.format, run.path, taken)
+    except OutboxError as error:
+        return f"A look at it now: {error.message}"
+    quiet = max(0.0, time.time() - taken.newest_ctime_ns / 1e9)
+    lines = [
+        f"A look at it now: {len(taken.files)} files, {taken.bytes:,} bytes, last change {quiet:.0f} s ago, format {run.format}.",
+        f"  writers  {writers.writers.value}: {writers.detail}",
+        *(f"           {h.command} (pid {h.pid}) has {h.file} open for writing" for h in find_holders(run.path)),
+        f"  done     {said.done or 'nothing says so'}",
+        f"  failed   {said.failed or 'nothing says so'}",
+    ]
+    if said.incomplete:
+        lines.append(f"  missing  {said.incomplete}")
+    return "\n".join(lines)

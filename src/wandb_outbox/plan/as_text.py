@@ -1,0 +1,48 @@
+"""A plan as ``wandb-outbox plan`` shows it to a person: names, content, file tree with sizes, and what is wrong."""
+
+from __future__ import annotations
+
+from wandb_outbox.model import Plan, Severity
+from wandb_outbox.plan.jsonsafe import safe_text
+
+_MARKS = {Severity.NOTE: "note   ", Severity.WARNING: "warning", Severity.ERROR: "ERROR  "}
+_MANY = 40
+
+
+def plan_to_text(plan: Plan) -> str:
+    """Some lines of text without a newline at the end. Each named value says in brackets where it came from."""
+    lines = [
+        safe_text(plan.path),
+        f"  {plan.format} folder, convention {plan.convention}; {plan.verdict}: {safe_text(plan.reason)}",
+    ]
+    fields = (
+        ("entity", plan.entity or "the default of the API key"),
+        ("project", plan.project),
+        ("name", plan.name),
+        ("group", plan.group),
+        ("job_type", plan.job_type),
+        ("tags", ", ".join(plan.tags)),
+        ("notes", plan.notes),
+    )
+    for name, value in fields:
+        if value:
+            source = f"  [{plan.sources[name]}]" if name in plan.sources else ""
+            lines.append(f"  {name:<9} {safe_text(value)}{source}")
+    lines.append(f"  run id    {plan.run_id}")
+    lines.append(
+        f"  content   {len(plan.config)} config keys, {len(plan.summary)} summary keys, {len(plan.history)} history steps"
+    )
+    lines += [
+        f"  table     {table.name}: {len(table.rows)} of {table.total_rows} rows, {len(table.columns)} columns"
+        for table in plan.tables
+    ]
+    for artifact in plan.artifacts:
+        lines.append(
+            f"  artifact  {artifact.name} ({artifact.type}): {len(artifact.files)} files, {artifact.bytes:,} bytes"
+        )
+        lines += [f"    {file.size:>14,}  {safe_text(file.path)}" for file in artifact.files[:_MANY]]
+        if len(artifact.files) > _MANY:
+            lines.append(f"    {'':>14}  … and {len(artifact.files) - _MANY:,} more files")
+    lines += [f"  left out  {safe_text(excluded.path)}: {excluded.reason}" for excluded in plan.excluded[:_MANY]]
+    lines += [f"  {_MARKS[warning.severity]} {warning.rule}: {safe_text(warning.message)}" for warning in plan.warnings]
+    return "\n".join(lines)

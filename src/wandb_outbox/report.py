@@ -1,0 +1,224 @@
+"""What the commands print: pure functions from the outbox to JSON, text and exit codes.
+
+Imports neither wandb, watchdog, omegaconf nor pydantic-settings: people type ``status`` all day.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+from wandb_outbox.model import Run, State
+from wandb_outbox.outbox.lock import Executor
+from wandb_outbox.outbox.store import Attempt, Store
+
+SCHEMA = 1
+
+
+class Exit(IntEnum):
+    """Exit codes of every command (DESIGN section 6); 75 and 78 are those of sysexits.h."""
+
+    OK = 0
+    LEFT = 1
+    USAGE = 2
+    DOWN = 3
+    OFFLINE = 75
+    CONFIG = 78
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """One run of ``list --json``; ``id`` is the W&B run id."""
+    error = None
+    if run.error_message is not None and run.state not in (State.UPLOADED, State.SKIPPED):
+        error = {"class": run.error_class, "message": run.error_message, "hint": run.error_hint}
+    return {
+        "id": run.run_id, "path": run.path, "root": run.root, "format": run.format, "kind": run.kind.value,
+        "state": run.state.value, "reason": run.reason, "verdict": run.verdict, "revision": run.revision,
+        "incarnation": run.incarnation, "attempts": run.attempts, "next_attempt_at": run.next_attempt_at,
+        "entity": run.entity, "project": run.project, "name": run.name, "url": run.url, "artifact": run.artifact,
+        "digest": run.digest, "files": run.files, "bytes": run.bytes, "fingerprint": run.fingerprint, "error": error,
+        "first_seen": run.first_seen, "completed_at": run.completed_at, "uploaded_at": run.uploaded_at,
+    }  # fmt: skip
+
+
+def list_json(runs: Iterable[Run]) -> dict[str, Any]:
+    """``list --json``."""
+    return {"schema": SCHEMA, "runs": [run_json(run) for run in runs]}
+
+
+def show_json(run: Run, attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """``show --json``: the run, and the history of its attempts."""
+    history = [
+        {"started_at": a.started_at, "ended_at": a.ended_at, "outcome": a.outcome, "message": a.message} for a in attempts
+    ]
+    return {"schema": SCHEMA, "run": run_json(run) | {"outcome": run.outcome, "warnings": list(run.warnings), "attempt_history": history}}
+
+
+def status_json(store: Store | None, executor: Executor | None, *, now: float) -> dict[str, Any]:
+    """``status --json``."""
+    counts: Mapping[State, int] = store.counts() if store else dict.fromkeys(State, 0)
+    server: dict[str, Any] = (store.fact("server") if store else None) or {}
+    oldest = store.oldest_waiting() if store else None
+    waiting = store.next_attempt_at() if store else None
+    last = store.last_uploaded() if store else None
+    trouble = store.last_error() if store else None
+    if waiting is not None:
+        waiting = max(waiting, float(server.get("next_probe") or 0.0)) or now
+    return {
+        "schema": SCHEMA,
+        "daemon": {
+            "alive": executor is not None,
+            "pid": executor.pid if executor else None,
+            "since": executor.since if executor else None,
+            "version": executor.version if executor else None,
+        },
+        "server": {
+            "state": server.get("state", "unknown"), "since": server.get("since"), "detail": server.get("detail", ""),
+        },
+        "paused": bool(store.fact("paused")) if store else False,
+        "counts": {state.value: counts[state] for state in State},
+        "oldest_waiting_seconds": None if oldest is None else max(0.0, now - oldest),
+        "next_attempt_at": waiting,
+        "uploads": (store.fact("uploads") if store and executor else None) or [],
+        "last_uploaded": None if last is None else {
+            "id": last.run_id, "path": last.path, "url": last.url, "at": last.uploaded_at,
+        },
+        "last_error": None if trouble is None else {
+            "id": trouble.run_id, "path": trouble.path, "class": trouble.error_class, "message": trouble.error_message,
+            "hint": trouble.error_hint,
+        },
+        "roots": (store.fact("roots") if store else None) or [],
+    }  # fmt: skip
+
+
+def status_text(status: Mapping[str, Any], *, now: float) -> str:
+    """``status`` for a person: what is where, and what to do."""
+    daemon, server = status["daemon"], status["server"]
+    lines = []
+    if daemon["alive"]:
+        since = f", for {duration(now - daemon['since'])}" if daemon["since"] else ""
+        lines.append(f"daemon   running (pid {daemon['pid']}, version {daemon['version']}{since})")
+    else:
+        lines.append("daemon   not running: start it with `wandb-outbox watch ROOT`, or deliver once with `wandb-outbox flush ROOT`")
+    words = f"server   {server['state']}"
+    if server["detail"]:
+        words += f": {server['detail']}"
+    if server["since"]:
+        words += f" (for {duration(now - server['since'])})"
+    lines.append(words)
+    counts = ", ".join(f"{number} {state}" for state, number in status["counts"].items() if number)
+    lines.append(f"runs     {counts or 'none yet'}")
+    if status["oldest_waiting_seconds"] is not None:
+        lines.append(f"waiting  the oldest for {duration(status['oldest_waiting_seconds'])}")
+    if status["next_attempt_at"] is not None and status["next_attempt_at"] > now:
+        lines.append(f"next     in {duration(status['next_attempt_at'] - now)}")
+    lines += [
+        f"upload   {upload['path']}  {size(upload['bytes_sent'])} of {size(upload['bytes_total'])}" for upload in status["uploads"]
+    ]
+    for root in status["roots"]:
+        period = f", full pass {root['full_pass_seconds']:.1f} s" if root.get("full_pass_seconds") is not None else ""
+        problem = f"  PROBLEM: {root['problem']}" if root.get("problem") else ""
+        lines.append(f"root     {root['path']}  {root['mode']}, {root['watched']} directories watched{period}{problem}")
+    if status["last_uploaded"]:
+        lines.append(f"last     {status['last_uploaded']['path']} → {status['last_uploaded']['url']}")
+    if status["last_error"]:
+        error = status["last_error"]
+        lines.append(f"error    {error['path']}: {error['message']}")
+        if error["hint"]:
+            lines.append(f"         {error['hint']}")
+    return "\n".join(lines)
+
+
+def list_rows(runs: Iterable[Run]) -> list[tuple[str, str, str, str]]:
+    """``list`` for a person: state, run id, folder, and what matters about it now."""
+    return [
+        (run.state.value, run.run_id[:8], run.path, run.url or "" if run.state is State.UPLOADED else run.reason) for run in runs
+    ]
+
+
+def show_text(run: Run, attempts: Sequence[Attempt]) -> str:
+    """``show`` for a person."""
+    fields = [
+        ("folder", run.path), ("root", run.root or "none: given by hand"), ("format", run.format),
+        ("state", run.state.value), ("reason", run.reason), ("verdict", f"{run.verdict} ({run.outcome})"),
+        ("run id", run.run_id), ("revision", f"{run.revision} (incarnation {run.incarnation})"),
+        ("content", f"{run.files} files, {size(run.bytes)}, fingerprint {run.fingerprint or 'none yet'}"),
+        ("run", f"{run.entity}/{run.project}: {run.name}" if run.project else "not sent yet"),
+        ("url", run.url or ""), ("artifact", f"{run.artifact} (digest {run.digest})" if run.artifact else ""),
+        ("seen", moment(run.first_seen)), ("complete", moment(run.completed_at)), ("uploaded", moment(run.uploaded_at)),
+        ("attempts", str(run.attempts)),
+        ("error", f"{run.error_class}: {run.error_message}" if run.error_message else ""), ("hint", run.error_hint or ""),
+    ]  # fmt: skip
+    lines = [f"{name:<9} {value}" for name, value in fields if value]
+    lines += [f"warning   {warning}" for warning in run.warnings]
+    lines += [f"  try     {moment(a.started_at)}  {a.outcome or 'under way'}  {a.message or ''}".rstrip() for a in attempts]
+    return "\n".join(lines)
+
+
+def why_text(run: Run) -> str:
+    """``why``: where it stands and why, in sentences."""
+    lines = [f"{run.path} is {run.state.value}: {run.reason}."]
+    if run.error_message and run.state in (State.QUEUED, State.FAILED):
+        if run.error_message != run.reason:
+            lines.append(f"Last error ({run.error_class}): {run.error_message}.")
+        if run.error_hint:
+            lines.append(f"What you can do: {run.error_hint}.")
+    if run.next_attempt_at is not None and run.state is State.QUEUED:
+        lines.append(f"It is tried again at {moment(run.next_attempt_at)}.")
+    if run.url and run.state is not State.UPLOADED:
+        lines.append(f"The last content that the server confirmed: {run.url} ({run.artifact}).")
+    return "\n".join(lines)
+
+
+def flush_text(before: Mapping[State, int], after: Mapping[State, int], server: str, detail: str) -> str:
+    """What ``flush`` did, in a line."""
+    new = after[State.UPLOADED] - before[State.UPLOADED]
+    parts = [f"{new} uploaded"]
+    parts += [
+        f"{after[state]} {words}"
+        for state, words in (
+            (State.QUEUED, "still queued"), (State.UPLOADING, "still uploading"), (State.FAILED, "failed"),
+            (State.HELD, "held"), (State.WRITING, "still being written"),
+        )
+        if after[state]
+    ]  # fmt: skip
+    line = ", ".join(parts)
+    if after[State.QUEUED] and server != "online":
+        line += f"; the server is {server}: {detail}"
+    return line
+
+
+def finished_exit(left: int, failed: int, server: str) -> Exit:
+    """The exit code of ``flush`` and ``upload``: 75 when only the network is missing, 1 when something needs a look."""
+    if failed:
+        return Exit.LEFT
+    if left:
+        return Exit.OFFLINE if server in ("offline", "throttled") else Exit.LEFT
+    return Exit.OK
+
+
+def size(count: int) -> str:
+    """Bytes in powers of ten, as storage vendors and W&B count."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that say something."""
+    seconds = max(0, round(seconds))
+    for length, unit, smaller, smaller_unit in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= length:
+            rest = seconds % length // smaller
+            return f"{seconds // length} {unit} {rest} {smaller_unit}" if rest else f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def moment(at: float | None) -> str:
+    """A time as people write it, UTC."""
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))

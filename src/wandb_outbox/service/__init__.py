@@ -1,0 +1,1 @@
+"""The service: everything wired together, and the only endless loop."""

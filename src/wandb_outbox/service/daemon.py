@@ -1,0 +1,49 @@
+"""The daemon: the only endless loop, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+
+from wandb_outbox.detect.writers import ignore_lease_breaks
+from wandb_outbox.service.executor import Executor
+from wandb_outbox.service.logs import Log
+from wandb_outbox.service.notify import Notifier
+
+LONGEST_TURN = 5.0
+
+
+class Stop:
+    """Counts SIGTERM and SIGINT: the first asks for an orderly end, the second for one at once."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.asked = 0
+        self._executor = executor
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        self.asked += 1
+        self._executor.wake()
+
+
+def watch(executor: Executor, environ: Mapping[str, str], *, stop_timeout: float, log: Log) -> None:
+    """Watch and deliver until asked to stop; then finish what time alone decides, within ``stop_timeout`` seconds."""
+    ignore_lease_breaks()
+    stop = Stop(executor)
+    notifier = Notifier(environ)
+    longest = min(LONGEST_TURN, (notifier.watchdog_seconds or LONGEST_TURN * 3) / 3)
+    log("started", roots=[root.settings.path for root in executor.intake.roots], site=executor.site)
+    notifier.tell("READY=1")
+    while not stop.asked:
+        executor.turn(longest)
+        # Only a loop that comes round says so: a hung one is restarted by the service manager.
+        notifier.tell("WATCHDOG=1")
+    notifier.tell("STOPPING=1")
+    log("stopping", under_way=executor.deliverer.under_way, timeout=stop_timeout)
+    deadline = time.monotonic() + stop_timeout
+    while stop.asked == 1 and time.monotonic() < deadline and executor.worth_waiting():
+        executor.turn(min(1.0, deadline - time.monotonic()))
+        notifier.tell("WATCHDOG=1")
+    log("stopped", left=executor.waiting())

@@ -1,0 +1,113 @@
+"""One pass and out: ``flush`` and ``upload``, with the lock in our hands or beside a running daemon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from wandb_outbox.errors import OutboxError, UserError
+from wandb_outbox.model import Overrides, Run, State
+from wandb_outbox.outbox.store import Store
+from wandb_outbox.service.executor import Executor
+
+FOLLOW_POLL = 0.1
+Show = Callable[[Store, Sequence[Run]], None]
+"""Shows progress: given the outbox, and the rows that are followed."""
+
+
+def flush(executor: Executor, *, timeout: float | None, show: Show, stopped: Callable[[], bool]) -> None:
+    """Find what is finished and deliver all of it; returns when nothing is left to wait for, or time is up."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not stopped() and (deadline is None or time.monotonic() < deadline):
+        executor.turn(1.0 if deadline is None else max(0.0, min(1.0, deadline - time.monotonic())))
+        show(executor.store, ())
+        if executor.intake.caught_up() and not executor.worth_waiting():
+            return
+
+
+def upload(
+    executor: Executor, paths: Sequence[str], overrides: Overrides, *, show: Show, stopped: Callable[[], bool]
+) -> tuple[list[int], list[str]]:
+    """Deliver these folders now; returns the keys of their rows, and the problems of those that could not be accepted."""
+    keys: list[int] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            keys.append(executor.accept_upload(path, overrides).key)
+        except OutboxError as error:
+            problems.append(told(error))
+    executor.deliverer.only = keys
+    while keys and not stopped():
+        executor.turn(0.2)
+        rows = _rows(executor.store, keys)
+        show(executor.store, rows)
+        open_rows = [run for run in rows if run.state in (State.QUEUED, State.UPLOADING)]
+        if not open_rows or (executor.deliverer.closed and not executor.deliverer.under_way):
+            break
+    return keys, problems
+
+
+def upload_beside(
+    store: Store, paths: Sequence[str], overrides: Overrides, *, show: Show, stopped: Callable[[], bool], alive: Callable[[], bool]
+) -> tuple[list[int], list[str]]:
+    """The same beside a running daemon: leave a request, and follow what becomes of it."""
+    request = store.ask("upload", {"paths": list(paths), "overrides": asdict(overrides)}, now=time.time())
+    answer = _await_answer(store, request, stopped=stopped, alive=alive)
+    keys = [int(key) for key in answer.get("keys", ())]
+    while keys and not stopped() and alive():
+        rows = _rows(store, keys)
+        show(store, rows)
+        if not any(run.state in (State.QUEUED, State.UPLOADING) for run in rows):
+            break
+        server = store.fact("server") or {}
+        if server.get("state") not in ("online", "unknown", None) and not any(run.state is State.UPLOADING for run in rows):
+            break
+        time.sleep(FOLLOW_POLL)
+    return keys, [str(problem) for problem in answer.get("problems", ())]
+
+
+def flush_beside(
+    store: Store, *, timeout: float | None, show: Show, stopped: Callable[[], bool], alive: Callable[[], bool]
+) -> None:
+    """``flush`` beside a running daemon: ask it to look everywhere at once, and wait for what it finds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    request = store.ask("flush", {}, now=time.time())
+    _await_answer(store, request, stopped=stopped, alive=alive)
+    while not stopped() and alive() and (deadline is None or time.monotonic() < deadline):
+        show(store, ())
+        counts = store.counts()
+        waiting = counts[State.QUEUED] + counts[State.UPLOADING]
+        server = (store.fact("server") or {}).get("state")
+        if not store.settling() and (not waiting or (server not in ("online", "unknown", None) and not counts[State.UPLOADING])):
+            return
+        time.sleep(FOLLOW_POLL)
+
+
+def ask_and_wait(store: Store, verb: str, arguments: dict[str, object], *, alive: Callable[[], bool]) -> dict[str, object]:
+    """Leave a request for the running daemon and wait for its answer."""
+    request = store.ask(verb, arguments, now=time.time())
+    return _await_answer(store, request, stopped=lambda: False, alive=alive)
+
+
+def told(error: OutboxError) -> str:
+    """An error and what to do about it, in one line."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def _await_answer(
+    store: Store, request: int, *, stopped: Callable[[], bool], alive: Callable[[], bool]
+) -> dict[str, object]:
+    while (answer := store.answer_to(request)) is None:
+        if stopped():
+            return {}
+        if not alive():
+            raise UserError(
+                ["the daemon ended before it answered"], hint="the request is kept: the next daemon takes it up; or ask again"
+            )
+        time.sleep(FOLLOW_POLL)
+    return answer
+
+
+def _rows(store: Store, keys: Sequence[int]) -> list[Run]:
+    return [run for run in (store.get(key) for key in keys) if run is not None]

@@ -1,0 +1,45 @@
+"""The plan of one folder as it is now, without sending or recording anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from wandb_outbox.detect.by_hand import judge_by_hand
+from wandb_outbox.folder import Selection
+from wandb_outbox.model import Overrides, Plan, PlanRequest, run_id
+from wandb_outbox.outbox.location import StateDir
+from wandb_outbox.outbox.store import Store
+from wandb_outbox.plan import make_plan
+from wandb_outbox.service.executor import plan_rules
+from wandb_outbox.service.site import known_site
+from wandb_outbox.settings import Settings
+
+
+def preview(path: str, settings: Settings, overrides: Overrides, state_dir: StateDir, environ: Mapping[str, str]) -> Plan:
+    """What an upload of ``path`` would send. Raises as :func:`~wandb_outbox.detect.by_hand.judge_by_hand` does."""
+    real = os.path.realpath(path)
+    root = settings.root_of(real)
+    judged = judge_by_hand(
+        real, root.selection if root else Selection(), root.detect if root else (), leases=settings.probe == "lease"
+    )
+    store = Store.read(state_dir)
+    run = store.by_path(real) if store else None
+    site = known_site(store, environ, settings.site) or "made at the first delivery"
+    if store is not None:
+        store.close()
+    request = PlanRequest(
+        path=real,
+        root=root.path if root else None,
+        format=judged.format,
+        run_id=run.run_id if run else run_id(site, real, 0),
+        site=site,
+        incarnation=run.incarnation if run else 0,
+        revision=run.revision if run else 0,
+        verdict=judged.judgement.verdict.value,
+        outcome=judged.judgement.outcome,
+        reason=judged.judgement.reason,
+        overrides=overrides,
+        **plan_rules(settings, root),
+    )
+    return make_plan(request, judged.snapshot)

@@ -1,0 +1,254 @@
+"""How the content of a run folder is read."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from format_makers import CONFIG, HOST, RANGE, SAMPLE, RunFolder, llm_tts
+
+from wandb_outbox.folder import snapshot
+from wandb_outbox.formats import Content, read
+from wandb_outbox.formats.yamlfile import parse
+from wandb_outbox.model import PlanWarning
+
+
+def _read(folder: RunFolder, name: str = "llm-tts") -> Content:
+    return read(name, str(folder.path), snapshot(str(folder.path)))
+
+
+def _rows(folder: RunFolder) -> tuple[list[dict[str, Any]], list[str]]:
+    content = _read(folder)
+    assert content.samples is not None
+    warnings: list[PlanWarning] = []
+    return list(content.samples.rows(warnings.append)), [each.rule for each in warnings]
+
+
+def test_the_configuration_is_read_unresolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpolations stay text: neither the clock nor the environment of the uploader gets in."""
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    folder = RunFolder(tmp_path).put(".hydra/config.yaml", CONFIG + "key: ${oc.env:WANDB_API_KEY}\nlr: 1e-3\nx: ???\n")
+    config = _read(folder).config
+    assert config["key"] == "${oc.env:WANDB_API_KEY}"
+    assert config["run_name"] == "baseline_seed${system.seed}_${now:%H-%M-%S}"
+    assert config["lr"] == 0.001
+    assert config["x"] == "???"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: ${broken", {"a": "${broken"}),
+        ("a: 1\na: 2\nlr: 1e-3\n", {"a": 2, "lr": 0.001}),
+        ("a: 2024-01-01\nb: '${x}'\nb: '${y}'", {"a": "2024-01-01", "b": "${y}"}),
+        ("1: x", {1: "x"}),
+        ("a: &x [1, 2]\nb: *x", {"a": [1, 2], "b": [1, 2]}),
+    ],
+)
+def test_what_omegaconf_refuses_is_read_all_the_same(text: str, expected: object) -> None:
+    """Broken interpolations and doubled keys are read with the same idea of numbers."""
+    assert parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+        "a: " + "[" * 1000 + "]" * 1000,
+        "a: " + "{b: " * 900 + "1" + "}" * 900,
+        "a: &a [*a]",
+        "{unclosed",
+        "\t\x00: : :",
+        "!!python/object/apply:os.system ['true']",
+        "x: [" + "1," * 60_000 + "]",
+        "#" * 5_000_000,
+    ],
+)
+def test_a_hostile_configuration_is_a_warning(tmp_path: Path, text: str) -> None:
+    """Alias bombs, depth, size and tags give an empty configuration in a moment."""
+    began = time.monotonic()
+    content = _read(RunFolder(tmp_path).put(".hydra/config.yaml", text))
+    assert content.config == {}
+    assert [each.rule for each in content.warnings] == ["unreadable-config"]
+    assert time.monotonic() - began < 5
+
+
+def test_what_the_experiment_recorded_is_read(tmp_path: Path) -> None:
+    """Project, group, overrides, command lines, range of samples and the mode of a sweep."""
+    command = "[2025-12-03 10:00:00,200][__main__][INFO] - Command: CUDA=all run.py a=1\n"
+    folder = llm_tts(tmp_path, log=HOST + command + RANGE)
+    folder.put(".hydra/config.yaml", CONFIG + "wandb_project: p\nwandb_group: g\n")
+    folder.put(".hydra/overrides.yaml", "- a=1\n- b=2\n").put(".hydra/hydra.yaml", "hydra:\n  mode: MULTIRUN\n")
+    content = _read(folder)
+    assert (content.project, content.group, content.sweep) == ("p", "g", True)
+    assert content.overrides == ("a=1", "b=2")
+    assert content.commands == ("Command: CUDA=all run.py a=1",)
+    assert content.sample_range is not None
+    assert content.sample_range.count == 12
+
+
+def test_the_times_are_the_experiments(tmp_path: Path) -> None:
+    """It began with the first line of its log, in local time, and ended with its newest file."""
+    folder = llm_tts(tmp_path)
+    content = _read(folder)
+    assert content.started_at == time.mktime((2025, 12, 3, 10, 0, 0, 0, 0, -1))
+    assert content.ended_at == (tmp_path / "run_tts_eval.log").stat().st_mtime
+
+
+@pytest.mark.parametrize("below", ["10-00-07", "gsm8k/seed42_10-00-07", "10-00-07/3"])
+def test_without_a_log_the_folders_name_tells_the_begin(tmp_path: Path, below: str) -> None:
+    """Hydra puts date and time into the path."""
+    folder = RunFolder(tmp_path / "2025-12-03" / below).put(".hydra/config.yaml", "a: 1")
+    assert _read(folder, "hydra").started_at == time.mktime((2025, 12, 3, 10, 0, 7, 0, 0, -1))
+
+
+def test_without_any_hint_the_oldest_file_tells_the_begin(tmp_path: Path) -> None:
+    """A plain folder has nothing but its files."""
+    folder = RunFolder(tmp_path / "x").put("a.csv", "1").put("b.csv", "2")
+    assert _read(folder, "plain").started_at == (folder.path / "a.csv").stat().st_mtime
+
+
+def test_samples_are_read_with_nan(tmp_path: Path) -> None:
+    """A bare NaN, as Python writes it, costs nothing."""
+    rows, warnings = _rows(llm_tts(tmp_path, results='[{"a": NaN}, {"a": "x]}\\\\\\"[{"}, {"b": {"c": [1, [2]]}}]'))
+    assert str(rows[0]["a"]) == "nan"
+    assert rows[1:] == [{"a": 'x]}\\"[{'}, {"b": {"c": [1, [2]]}}]
+    assert warnings == []
+
+
+def test_every_cut_of_a_list_gives_its_whole_elements(tmp_path: Path) -> None:
+    """Torn anywhere, the samples before the tear are there, and the tear is said."""
+    whole = json.dumps([{**SAMPLE, "index": index, "q": 'a"b\\c]}é'} for index in range(3)])
+    ends = [end for end in range(1, len(whole)) if _is_list_of_whole_elements(whole[:end])]
+    for cut in range(1, len(whole), 7):
+        rows, warnings = _rows(llm_tts(tmp_path, results=whole[:cut]))
+        assert len(rows) == sum(end <= cut for end in ends)
+        assert warnings == ["torn-results"]
+
+
+def _is_list_of_whole_elements(text: str) -> bool:
+    try:
+        return text.endswith("}") and bool(json.loads(text + "]"))
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("content", "count", "rules"),
+    [
+        (b"", 0, ["torn-results"]),
+        (b"[]", 0, []),
+        (b'\xef\xbb\xbf [{"a": 1}]', 1, []),
+        (b'{"a": 1}', 0, ["results-not-a-list"]),
+        (b"\x00\x01", 0, ["results-not-a-list"]),
+        (b'[{"a": 1}, 5, "x", {"b": 2}]', 2, ["unreadable-samples"]),
+        (b'[{"a": 1}, [1], {"b": bad}, {"c": 3}]', 2, ["unreadable-samples"]),
+        (b'[{"a": "\xff\xfe"}]', 1, []),
+        (b'[{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b'}, {"b": 1}]', 1, ["unreadable-samples"]),
+        (b'[{"a": ' + b"9" * 5000 + b'}, {"b": 1}]', 1, ["unreadable-samples"]),
+    ],
+)
+def test_hostile_results_are_warnings(tmp_path: Path, content: bytes, count: int, rules: list[str]) -> None:
+    """One broken sample does not cost the others, and nothing is an exception."""
+    rows, warnings = _rows(llm_tts(tmp_path, results=content))
+    assert (len(rows), warnings) == (count, rules)
+
+
+def test_samples_across_the_chunks_of_a_large_file(tmp_path: Path) -> None:
+    """Strings, escapes and elements may lie across the pieces in which a file is read."""
+    rows = [{"i": index, "t": '\\"' * (index * 37_003 % 400_000) + "é]}"} for index in range(12)]
+    got, warnings = _rows(llm_tts(tmp_path, results=rows))
+    assert got == rows
+    assert warnings == []
+
+
+def _history(folder: RunFolder, text: str | bytes) -> tuple[list[int], list[Any], list[str]]:
+    content = _read(folder.put("sample_metrics.jsonl", text))
+    steps = [row["_step"] for row in content.history]
+    return steps, [row.get("v") for row in content.history], [each.rule for each in content.warnings]
+
+
+def _line(index: int, value: object) -> str:
+    return json.dumps({"sample_index": index, "v": value, "nested": {"a": 1}, "list": [1]}) + "\n"
+
+
+def test_history_steps_are_the_indices_where_they_rise(tmp_path: Path) -> None:
+    """Nested values are left out."""
+    folder = llm_tts(tmp_path)
+    assert _history(folder, _line(2, "a") + _line(5, "b")) == ([2, 5], ["a", "b"], [])
+    assert "nested" not in _read(folder).history[0]
+
+
+def test_history_steps_are_places_where_indices_do_not_rise(tmp_path: Path) -> None:
+    """W&B drops a lower step without a word."""
+    assert _history(llm_tts(tmp_path), _line(5, "a") + _line(2, "b")) == ([0, 1], ["a", "b"], [])
+    assert _history(llm_tts(tmp_path), '{"v": 1}\n{"v": 2}\n')[0] == [0, 1]
+
+
+def test_the_last_row_of_an_index_wins_after_a_resume(tmp_path: Path) -> None:
+    """A resumed run writes some samples again."""
+    text = _line(0, "a") + _line(1, "old") + _line(1, "new") + _line(2, "c")
+    assert _history(llm_tts(tmp_path), text) == ([0, 1, 2], ["a", "new", "c"], [])
+
+
+@pytest.mark.parametrize(
+    ("tail", "rules"),
+    [
+        ('{"sample_index": 1, "v"', ["torn-history"]),
+        ("[1]\nnot json\n", ["unreadable-history"]),
+        (json.dumps({"sample_index": 1, "v": "x" * 1_100_000}) + "\n", ["history-row-too-large"]),
+        ("\n\n", []),
+    ],
+)
+def test_bad_history_lines_are_left_out_and_said(tmp_path: Path, tail: str, rules: list[str]) -> None:
+    """A torn last line, lines that are no object, and rows over 1 MB."""
+    assert _history(llm_tts(tmp_path), _line(0, "a") + tail) == ([0], ["a"], rules)
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", "[" * 1000])
+def test_metrics_that_are_no_object_are_a_warning(tmp_path: Path, content: str) -> None:
+    """They are ignored, and said."""
+    read_content = _read(llm_tts(tmp_path).put("metrics.json", content))
+    assert read_content.metrics is None
+    assert [each.rule for each in read_content.warnings] == ["unreadable-metrics"]
+
+
+def test_run_files_are_what_people_fetch(tmp_path: Path) -> None:
+    """Results, metrics, candidates, the logs at the top and .hydra; nothing over 100 MB."""
+    folder = llm_tts(tmp_path).put("candidates.json", "[]").put("deep/other.log", "x").put("model.pt", "x")
+    with (tmp_path / "run_tts_eval.log").open("ab") as file:
+        file.truncate(200_000_000)
+    assert _read(folder).run_files == (".hydra/config.yaml", "candidates.json", "results.json", "stderr.log")
+
+
+def test_a_trainings_history_has_its_steps(tmp_path: Path) -> None:
+    """Logs of one step become one row, named as the Trainer's own callback names them."""
+    log = [{"step": 5, "loss": 1.0, "epoch": 0.5}, {"step": 5, "eval_loss": 2.0}, {"step": 10, "loss": 0.5}, "x"]
+    state = {"global_step": 10, "max_steps": 10, "log_history": log}
+    folder = RunFolder(tmp_path).put("trainer_state.json", state).put("eval_results.json", {"eval_loss": 2.0})
+    content = _read(folder, "hf-trainer")
+    assert content.history[0] == {
+        "train/global_step": 5, "train/loss": 1.0, "train/epoch": 0.5, "eval/loss": 2.0, "_step": 5
+    }  # fmt: skip
+    assert content.metrics == {"eval_loss": 2.0}
+    assert content.config["max_steps"] == 10
+
+
+def test_the_newest_results_of_the_harness_are_read(tmp_path: Path) -> None:
+    """One metric per task and filter."""
+    found = {"results": {"gsm8k": {"acc,none": 0.5, "alias": "gsm8k"}}, "config": {"model": "hf"}}
+    folder = RunFolder(tmp_path).put("results_2025-12-03T10-00-00.json", {})
+    content = _read(folder.put("results_2025-12-03T11-00-00.json", found), "lm-eval")
+    assert content.metrics == {"gsm8k/acc": 0.5, "gsm8k/alias": "gsm8k"}
+    assert content.config == {"model": "hf"}
+
+
+def test_a_plain_folder_brings_the_usual_files(tmp_path: Path) -> None:
+    """A configuration and metrics of the usual names."""
+    folder = RunFolder(tmp_path).put("config.yaml", "lr: 1e-3").put("metrics.json", {"acc": 1})
+    content = _read(folder, "plain")
+    assert (content.config, content.metrics) == ({"lr": 0.001}, {"acc": 1})
