@@ -97,6 +97,9 @@ class Deliverer:
         self._probe_sent: float | None = None
         self._verified_at = float("-inf")
         self._busy_at = tick()
+        self._spent = False
+        self._accused: dict[int, OutboxError] = {}
+        """Deliveries whose uploader was ended for them, until the server says whether it was there."""
         self._told_uploads: object = None
         self._told_at = float("-inf")
         self.gate = Gate(since=now())
@@ -138,6 +141,7 @@ class Deliverer:
     def put_all_back(self) -> None:
         """Shutting down: end the uploader, and leave what it carried queued, with no attempt used."""
         self._sink.kill()
+        self._accused.clear()
         for flight in list(self._flights.values()):
             self._put_back(flight, Offline("interrupted by the shutdown; it is taken up again"), used=False)
 
@@ -180,6 +184,7 @@ class Deliverer:
                 )  # fmt: skip
                 self._on_uploaded(flight.run.path)
             case "error":
+                self._spent = self._spent or bool(message.get("spent"))
                 self._failed(flight, error_from_json(message))
 
     def _failed(self, flight: Flight, error: OutboxError) -> None:
@@ -259,6 +264,8 @@ class Deliverer:
         if self._probe_sent is not None and self._tick() - self._probe_sent > PROBE_STALL:
             self._probe_sent = None
             self._interrupt(UploaderCrashed("the probe of the server hung"), blamed=set())
+        if self._accused:
+            return
         hung = {key for key, flight in self._flights.items() if self._tick() - flight.progressed > STALL}
         if hung:
             stages = ", ".join(sorted({self._flights[key].stage or "starting" for key in hung}))
@@ -268,9 +275,19 @@ class Deliverer:
         self._sink.kill()
         for key, flight in list(self._flights.items()):
             if key in blamed:
-                self._use_up(flight, error)
+                self._accused[key] = error
             else:
                 self._put_back(flight, Offline("interrupted, because another upload hung"), used=False)
+        self._set_gate(replace(self.gate, state=ServerState.UNKNOWN, next_probe=0.0))
+
+    def _sentence(self, answer: Answer) -> None:
+        """Deliveries that hung are to blame only if the server was there all the time."""
+        accused, self._accused = self._accused, {}
+        for key, error in accused.items():
+            if answer.state is ServerState.ONLINE:
+                self._use_up(self._flights[key], error)
+            else:
+                self._put_back(self._flights[key], Offline(f"{answer.detail} ({error.message})"), used=False)
 
     def _end_idle(self) -> None:
         if not self._flights and self._probe_sent is None and self._tick() - self._busy_at > IDLE:
@@ -288,9 +305,11 @@ class Deliverer:
     # -- the server --------------------------------------------------------------------------------------------------
 
     def _probe_if_due(self) -> None:
-        if self.gate.open or self._probe_sent is not None or self._flights or self.gate.next_probe > self._now():
+        if self.gate.open or self._probe_sent is not None or self.gate.next_probe > self._now():
             return
-        if self._store.next_attempt_at() is None:
+        if len(self._flights) > len(self._accused):
+            return  # what is under way will tell
+        if not self._accused and self._store.next_attempt_at() is None:
             return  # nothing waits: a month with nothing to send costs no request
         self._probe_sent = self._busy_at = self._tick()
         self._sink.probe()
@@ -300,6 +319,7 @@ class Deliverer:
         answer = Answer(
             ServerState(message["state"]), message["detail"], message.get("entity"), message.get("retry_after")
         )
+        self._sentence(answer)
         self._set_gate(after_answer(self.gate, answer, now=self._now(), chance=self._chance()))
 
     def _set_gate(self, gate: Gate) -> None:
@@ -313,6 +333,12 @@ class Deliverer:
     # -- claiming ----------------------------------------------------------------------------------------------------
 
     def _claim_due(self) -> None:
+        if self._spent:
+            if self._flights:
+                return
+            # A failed delivery can leave its run id "in use" in the SDK's process: the next try gets a new one.
+            self._sink.stop()
+            self._spent = False
         if any(flight.alone for flight in self._flights.values()):
             return
         if self._store.has_suspect(self._now()):

@@ -34,6 +34,10 @@ from wandb_outbox.plan import make_plan
 API_TIMEOUT = 20
 READ_BACK_FOR = 60.0
 """Seconds a server may lag behind what it has accepted."""
+ARTIFACT_TIMEOUT = 120
+"""Seconds to wait for the commit of an artifact, besides its size."""
+FINISH_TIMEOUT = 90
+"""Seconds to wait at the end of a run for its last history, summary and files, besides their size."""
 SLOWEST = 100_000
 """Bytes a second below which an upload counts as hung."""
 
@@ -246,10 +250,11 @@ class _Delivery:
                     f"{plan.path} changed while it was uploaded; what was sent is not called uploaded, and it is "
                     "looked at again"
                 )
-        except BaseException:
-            # Let go of the run quickly; the error that brought us here matters more than one from here.
+        except FolderChanged:
+            # The next revision resumes this run: end it in order. After any other failure that could block for
+            # minutes on the very network that failed; then the executor ends this process instead.
             with contextlib.suppress(Exception):
-                run.finish(exit_code=1)
+                run.finish(exit_code=plan.exit_code)
             raise
         self._enter(Stage.FINISH)
         run.finish(exit_code=plan.exit_code)
@@ -257,6 +262,7 @@ class _Delivery:
 
     def _open(self, plan: Plan, entity: str, identity: Identity) -> wandb.Run:
         settings = run_settings(self._server, self._directory, plan)
+        settings.finish_timeout = FINISH_TIMEOUT + self._run_file_bytes(plan) / SLOWEST
         try:
             run = wandb.init(
                 settings=settings,
@@ -307,7 +313,7 @@ class _Delivery:
             )
             self._progress(self.stage.value)
         logged = run.log_artifact(artifact, aliases=list(planned.aliases) or None)
-        logged.wait(timeout=int(300 + planned.bytes / SLOWEST))
+        logged.wait(timeout=int(ARTIFACT_TIMEOUT + planned.bytes / SLOWEST))
         if logged.state != "COMMITTED":
             raise NotVerified(f"{self._job.request.path}: the artifact {planned.name} is {logged.state}, not COMMITTED")
         if logged.metadata != planned.metadata or logged.description != planned.description:
@@ -411,6 +417,10 @@ class _Delivery:
         self.stage = stage
         self._progress(stage.value)
 
+    def _run_file_bytes(self, plan: Plan) -> int:
+        names = set(plan.run_files)
+        return sum(file.size for file in plan.artifacts[0].files if file.path in names)
+
     def clean(self) -> None:
         """Remove what the SDK left on disk for this run; the server's answer is what counts, never this."""
         if self._sync_dir is not None:
@@ -432,7 +442,7 @@ def run_settings(server: Server, directory: str, plan: Plan) -> wandb.Settings:
         disable_job_creation=True,
         label_disable=True,
         init_timeout=30,
-        finish_timeout=300,
+        finish_timeout=FINISH_TIMEOUT,
         finish_timeout_raises=True,
         summary_timeout=60,
         x_disable_stats=True,

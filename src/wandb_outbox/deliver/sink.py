@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,9 @@ class Sink:
             pass  # it has died; the reader tells of it
 
     def _start(self) -> None:
+        # What an earlier uploader left of its runs is worth nothing: only the server's answers count.
+        for name in ("wandb", "tmp"):
+            shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
         for name in ("cache", "data", "config", "artifacts", "tmp"):
             os.makedirs(os.path.join(self._directory, name), mode=0o700, exist_ok=True)
         self._generation += 1

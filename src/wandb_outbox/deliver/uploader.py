@@ -79,7 +79,9 @@ class Uploader:
             fields = {name: getattr(receipt, name) for name in receipt.__dataclass_fields__}
             self._say({"is": "receipt", "key": key, **fields})
         except OutboxError as error:
-            self._say({"is": "error", "key": key, **error_to_json(error)})
+            # After a failed init the SDK's process keeps the run id as "in use" for as long as it lives.
+            spent = isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, OSError)
+            self._say({"is": "error", "key": key, "spent": spent, **error_to_json(error)})
         except OSError as error:
             full = DiskFull(f"{self._directory}: {error.strerror}", hint="make room on the disk of the state directory")
             crash = UploaderCrashed(f"the uploader could not work: {error}")

@@ -83,6 +83,7 @@ def _bind(type_: GraphQLObjectType, view: type | None) -> None:
             continue
         if view is None:
             raise TypeError(f"no class for the GraphQL type {type_.name}")
+        # What __init__ sets is no attribute of the class; its code names it.
         set_by_init = attribute in view.__init__.__code__.co_names  # type: ignore[misc]
         if not hasattr(view, attribute) and not set_by_init:
             raise TypeError(f"{view.__name__} has no {attribute} for {type_.name}.{name}")
