@@ -7,6 +7,7 @@ which click's options cannot, and it costs no start-up time.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from wandb_outbox.outbox.store import Store
 from wandb_outbox.report import Exit
 
 if TYPE_CHECKING:
+    from wandb_outbox.model import Plan
     from wandb_outbox.service.executor import Executor
     from wandb_outbox.settings import Loaded
 
@@ -61,10 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.OK
 
 
-# -- the parser --------------------------------------------------------------------------------------------------------
+# -- the parser ------------------------------------------------------------------------------------------------------
 
 
 class _Parser(argparse.ArgumentParser):
+    """Errors exit with our own code for usage."""
+
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(Exit.USAGE, f"{self.prog}: {message}\n")
@@ -72,7 +76,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options."""
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument("--state-dir", metavar="DIR", default=argparse.SUPPRESS, help="where the outbox is kept")
     shared.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="the configuration file")
 
@@ -82,10 +86,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="RUN is a prefix of the run id, or a path. Exit codes: 0 fine, 1 something is left or failed, 2 usage, "
         "3 daemon down, 75 offline (try later), 78 bad configuration.",
     )  # fmt: skip
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, parents=[shared], help=words, description=words[0].upper() + words[1:] + ".")
+        command = commands.add_parser(
+            name, parents=[shared], help=words, description=words[0].upper() + words[1:] + "."
+        )
         command.set_defaults(run=run, command=name)
         return command
 
@@ -130,9 +136,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     sandbox = add("sandbox", _sandbox, "run a loopback W&B server, to try a setup without an account")
     sandbox.add_argument("--port", type=int, default=0, metavar="P", help="the port (default: a free one)")
-    sandbox.add_argument("--directory", metavar="DIR", help="keep what it receives here (default: a temporary directory)")
+    sandbox.add_argument(
+        "--directory", metavar="DIR", help="keep what it receives here (default: a temporary directory)"
+    )
     sandbox.add_argument("--port-file", metavar="FILE", help="write the port here once it listens")
-    sandbox.add_argument("--entity", action="append", default=[], metavar="E", help="an entity that exists (repeatable)")
+    sandbox.add_argument(
+        "--entity", action="append", default=[], metavar="E", help="an entity that exists (repeatable)"
+    )
 
     demo = add("demo", _demo, "show the whole way on made-up experiments, against a loopback server")
     demo.add_argument("--keep", action="store_true", help="keep the folders and the state for looking at")
@@ -180,7 +190,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-# -- commands that deliver -----------------------------------------------------------------------------------------------
+# -- commands that deliver -------------------------------------------------------------------------------------------
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -209,7 +219,11 @@ def _flush(arguments: argparse.Namespace) -> int:
         store = Store.open(state_dir)
         before = store.counts()
         once.flush_beside(
-            store, timeout=arguments.timeout, show=_quietly, stopped=stopped, alive=lambda: running_executor(state_dir) is not None
+            store,
+            timeout=arguments.timeout,
+            show=_quietly,
+            stopped=stopped,
+            alive=lambda: running_executor(state_dir) is not None,
         )
         return _tell_flush(store, before)
 
@@ -241,7 +255,12 @@ def _upload(arguments: argparse.Namespace) -> int:
         except ExecutorRunning:
             beside = Store.open(state_dir)
             keys, problems = once.upload_beside(
-                beside, paths, overrides, show=show, stopped=stopped, alive=lambda: running_executor(state_dir) is not None
+                beside,
+                paths,
+                overrides,
+                show=show,
+                stopped=stopped,
+                alive=lambda: running_executor(state_dir) is not None,
             )
             beside.close()
     store = Store.open(state_dir)
@@ -271,7 +290,7 @@ def _tell_upload(store: Store, keys: Sequence[int], problems: Sequence[str]) -> 
     return Exit.USAGE if problems and not keys else code or (Exit.LEFT if problems else Exit.OK)
 
 
-# -- commands that look --------------------------------------------------------------------------------------------------
+# -- commands that look ----------------------------------------------------------------------------------------------
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -279,7 +298,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     from wandb_outbox.service.preview import preview
 
     loaded = _load(arguments, need_roots=False, missing_roots="wait")
-    plans, problems = [], []
+    plans: list[Plan] = []
+    problems: list[str] = []
     for path in arguments.dirs:
         try:
             plans.append(preview(path, loaded.settings, _overrides(arguments), _state_dir(arguments), os.environ))
@@ -356,7 +376,7 @@ def _retry(arguments: argparse.Namespace) -> int:
     reading = Store.read(state_dir)
     if reading is None:
         raise UserError(["there is no outbox yet"], hint="it is made by the first `watch`, `flush` or `upload`")
-    chosen = reading.list([State.FAILED]) if arguments.failed else []
+    chosen = list(reading.list([State.FAILED])) if arguments.failed else []
     for query in arguments.run_queries:
         chosen += _find(reading, query)
     if not chosen:
@@ -368,12 +388,13 @@ def _retry(arguments: argparse.Namespace) -> int:
         from wandb_outbox.service.once import ask_and_wait
 
         answer = ask_and_wait(store, "retry", {"keys": keys}, alive=lambda: running_executor(state_dir) is not None)
-        done = set(answer.get("keys", ()))  # type: ignore[call-overload]
+        done = set(answer.get("keys", ()))
     else:
         done = {key for key in keys if store.retry(key)}
     for run in chosen:
         after = store.get(run.key) or run
-        print(f"{_printable(run.path)}: {'queued with fresh attempts' if run.key in done else f'left as it is: {after.state.value}'}")
+        words = "queued with fresh attempts" if run.key in done else f"left as it is: {after.state.value}"
+        print(f"{_printable(run.path)}: {words}")
     return Exit.OK if len(done) == len(set(keys)) else Exit.LEFT
 
 
@@ -399,7 +420,7 @@ def _version(_arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-# -- helpers -------------------------------------------------------------------------------------------------------------
+# -- helpers ---------------------------------------------------------------------------------------------------------
 
 
 def _state_dir(arguments: argparse.Namespace) -> StateDir:
@@ -411,7 +432,9 @@ def _load(arguments: argparse.Namespace, *, need_roots: bool, missing_roots: str
     from wandb_outbox.settings import load
 
     roots = tuple(getattr(arguments, "roots", ()))
-    loaded = load(os.environ, config=getattr(arguments, "config", None), roots=roots, conventions=frozenset(CONVENTIONS))
+    loaded = load(
+        os.environ, config=getattr(arguments, "config", None), roots=roots, conventions=frozenset(CONVENTIONS)
+    )
     problems = []
     if need_roots:
         if not loaded.settings.roots:
@@ -426,7 +449,8 @@ def _load(arguments: argparse.Namespace, *, need_roots: bool, missing_roots: str
                 problems.append(f"root {root.path} may not be read by this user")
     if problems:
         raise ConfigurationError(
-            problems, hint="name the roots as arguments, in WANDB_OUTBOX_ROOTS, or as [[roots]] in the configuration file"
+            problems,
+            hint="name the roots as arguments, in WANDB_OUTBOX_ROOTS, or as [[roots]] in the configuration file",
         )
     return loaded
 
@@ -487,12 +511,17 @@ def _one(arguments: argparse.Namespace) -> tuple[Store, Run]:
             hint="`wandb-outbox list` shows all; a folder that was never seen is sent with `wandb-outbox upload DIR`",
         )
     if len(runs) > 1:
-        raise UserError([f"{arguments.run_query!r} could be {len(runs)} runs", *(f"  {run.run_id}  {run.path}" for run in runs[:10])])
+        raise UserError(
+            [
+                f"{arguments.run_query!r} could be {len(runs)} runs",
+                *(f"  {run.run_id}  {run.path}" for run in runs[:10]),
+            ]
+        )
     return store, runs[0]
 
 
 def _find(store: Store, query: str) -> list[Run]:
-    runs = store.find(query)
+    runs = list(store.find(query))
     exact = [run for run in runs if run.path == os.path.realpath(query) or run.run_id == query]
     return exact or runs
 
@@ -513,8 +542,6 @@ def _progress() -> Any:
         from wandb_outbox.progress import Bars
 
         return Bars()
-    import contextlib
-
     return contextlib.nullcontext(_quietly)
 
 

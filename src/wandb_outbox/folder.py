@@ -26,7 +26,15 @@ SECRET_PATTERNS: tuple[str, ...] = (
     "credentials*", "kubeconfig*", ".git-credentials", ".pypirc", ".npmrc", ".htpasswd", "*.kdbx", "*.p12", "*.pfx",
 )  # fmt: skip
 SECRET_DIRECTORIES: tuple[str, ...] = (".aws", ".ssh", ".gnupg", ".kube", ".docker", ".azure", ".gcloud")
-JUNK_DIRECTORIES: tuple[str, ...] = (".git", ".hg", ".svn", "__pycache__", ".cache", ".ipynb_checkpoints", ".mypy_cache")
+JUNK_DIRECTORIES: tuple[str, ...] = (
+    ".git",
+    ".hg",
+    ".svn",
+    "__pycache__",
+    ".cache",
+    ".ipynb_checkpoints",
+    ".mypy_cache",
+)
 JUNK_PATTERNS: tuple[str, ...] = ("*.pyc", ".DS_Store", ".nfs*", ".fuse_hidden*", ".outbox-done")
 OWN_DIRECTORY = "wandb"
 """The SDK's own directory in a run folder: never part of the artifact and never a sighting."""
@@ -84,7 +92,7 @@ class Selection:
         """The rules as a function; pathspec is loaded only when there are patterns (46 ms of start-up)."""
         if not self.exclude and not self.include:
             return default_selector
-        import pathspec  # noqa: PLC0415  measured start-up cost, needed only with patterns
+        import pathspec
 
         exclude = pathspec.GitIgnoreSpec.from_lines(self.exclude)
         include = pathspec.GitIgnoreSpec.from_lines(self.include)
@@ -162,9 +170,7 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     if reason is not None:
                         excluded.append(Excluded(relative, reason))
                     else:
-                        files.append(
-                            FileStat(relative, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
-                        )
+                        files.append(FileStat(relative, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino))
                         if len(files) > MAX_FILES:
                             raise Rejected(
                                 f"{path} holds more than {MAX_FILES:,} files",

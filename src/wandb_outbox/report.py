@@ -51,9 +51,13 @@ def list_json(runs: Iterable[Run]) -> dict[str, Any]:
 def show_json(run: Run, attempts: Sequence[Attempt]) -> dict[str, Any]:
     """``show --json``: the run, and the history of its attempts."""
     history = [
-        {"started_at": a.started_at, "ended_at": a.ended_at, "outcome": a.outcome, "message": a.message} for a in attempts
+        {"started_at": a.started_at, "ended_at": a.ended_at, "outcome": a.outcome, "message": a.message}
+        for a in attempts
     ]
-    return {"schema": SCHEMA, "run": run_json(run) | {"outcome": run.outcome, "warnings": list(run.warnings), "attempt_history": history}}
+    return {
+        "schema": SCHEMA,
+        "run": run_json(run) | {"outcome": run.outcome, "warnings": list(run.warnings), "attempt_history": history},
+    }
 
 
 def status_json(store: Store | None, executor: Executor | None, *, now: float) -> dict[str, Any]:
@@ -101,7 +105,9 @@ def status_text(status: Mapping[str, Any], *, now: float) -> str:
         since = f", for {duration(now - daemon['since'])}" if daemon["since"] else ""
         lines.append(f"daemon   running (pid {daemon['pid']}, version {daemon['version']}{since})")
     else:
-        lines.append("daemon   not running: start it with `wandb-outbox watch ROOT`, or deliver once with `wandb-outbox flush ROOT`")
+        lines.append(
+            "daemon   not running: start it with `wandb-outbox watch ROOT`, or deliver once with `wandb-outbox flush ROOT`"
+        )
     words = f"server   {server['state']}"
     if server["detail"]:
         words += f": {server['detail']}"
@@ -115,7 +121,8 @@ def status_text(status: Mapping[str, Any], *, now: float) -> str:
     if status["next_attempt_at"] is not None and status["next_attempt_at"] > now:
         lines.append(f"next     in {duration(status['next_attempt_at'] - now)}")
     lines += [
-        f"upload   {upload['path']}  {size(upload['bytes_sent'])} of {size(upload['bytes_total'])}" for upload in status["uploads"]
+        f"upload   {upload['path']}  {size(upload['bytes_sent'])} of {size(upload['bytes_total'])}"
+        for upload in status["uploads"]
     ]
     for root in status["roots"]:
         period = f", full pass {root['full_pass_seconds']:.1f} s" if root.get("full_pass_seconds") is not None else ""
@@ -134,7 +141,8 @@ def status_text(status: Mapping[str, Any], *, now: float) -> str:
 def list_rows(runs: Iterable[Run]) -> list[tuple[str, str, str, str]]:
     """``list`` for a person: state, run id, folder, and what matters about it now."""
     return [
-        (run.state.value, run.run_id[:8], run.path, run.url or "" if run.state is State.UPLOADED else run.reason) for run in runs
+        (run.state.value, run.run_id[:8], run.path, run.url or "" if run.state is State.UPLOADED else run.reason)
+        for run in runs
     ]
 
 
@@ -153,7 +161,9 @@ def show_text(run: Run, attempts: Sequence[Attempt]) -> str:
     ]  # fmt: skip
     lines = [f"{name:<9} {value}" for name, value in fields if value]
     lines += [f"warning   {warning}" for warning in run.warnings]
-    lines += [f"  try     {moment(a.started_at)}  {a.outcome or 'under way'}  {a.message or ''}".rstrip() for a in attempts]
+    lines += [
+        f"  try     {moment(a.started_at)}  {a.outcome or 'under way'}  {a.message or ''}".rstrip() for a in attempts
+    ]
     return "\n".join(lines)
 
 

@@ -115,7 +115,9 @@ class Settings(BaseSettings):
     site: Annotated[str, Field(min_length=1)] | None = None
     record_host: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    base_url: str = Field(DEFAULT_BASE_URL, validation_alias=AliasChoices("base_url", PREFIX + "BASE_URL", "WANDB_BASE_URL"))
+    base_url: str = Field(
+        DEFAULT_BASE_URL, validation_alias=AliasChoices("base_url", PREFIX + "BASE_URL", "WANDB_BASE_URL")
+    )
     entity: str | None = Field(None, validation_alias=AliasChoices("entity", PREFIX + "ENTITY", "WANDB_ENTITY"))
 
     @field_validator("roots", mode="before")

@@ -232,10 +232,22 @@ class Deliverer:
         )  # fmt: skip
 
     def _put_back(
-        self, flight: Flight, error: OutboxError, *, used: bool, next_attempt_at: float | None = None, suspect: bool = False
+        self,
+        flight: Flight,
+        error: OutboxError,
+        *,
+        used: bool,
+        next_attempt_at: float | None = None,
+        suspect: bool = False,
     ) -> None:
         self._store.put_back(
-            flight.run.key, self._claim, error, now=self._now(), next_attempt_at=next_attempt_at, used=used, suspect=suspect
+            flight.run.key,
+            self._claim,
+            error,
+            now=self._now(),
+            next_attempt_at=next_attempt_at,
+            used=used,
+            suspect=suspect,
         )
         del self._flights[flight.run.key]
         self._log(
@@ -269,7 +281,9 @@ class Deliverer:
         hung = {key for key, flight in self._flights.items() if self._tick() - flight.progressed > STALL}
         if hung:
             stages = ", ".join(sorted({self._flights[key].stage or "starting" for key in hung}))
-            self._interrupt(UploaderCrashed(f"no progress for {STALL:.0f} s while {stages}; the uploader was ended"), hung)
+            self._interrupt(
+                UploaderCrashed(f"no progress for {STALL:.0f} s while {stages}; the uploader was ended"), hung
+            )
 
     def _interrupt(self, error: OutboxError, blamed: set[int]) -> None:
         self._sink.kill()
@@ -327,7 +341,8 @@ class Deliverer:
             self._log("server", state=gate.state.value, detail=gate.detail, next_probe=gate.next_probe or None)
         self.gate = gate
         self._store.set_fact(
-            "server", {"state": gate.state.value, "since": gate.since, "detail": gate.detail, "next_probe": gate.next_probe}
+            "server",
+            {"state": gate.state.value, "since": gate.since, "detail": gate.detail, "next_probe": gate.next_probe},
         )
 
     # -- claiming ----------------------------------------------------------------------------------------------------
@@ -369,7 +384,9 @@ class Deliverer:
         tick = self._tick()
         self._flights[run.key] = Flight(run, tick, tick, run.bytes >= SMALL, alone)
         self._busy_at = tick
-        self._log("uploading", path=run.path, run=run.run_id, files=run.files, bytes=run.bytes, attempt=run.attempts + 1)
+        self._log(
+            "uploading", path=run.path, run=run.run_id, files=run.files, bytes=run.bytes, attempt=run.attempts + 1
+        )
         self._sink.send(self._job_of(run))
 
     # -- telling -----------------------------------------------------------------------------------------------------
@@ -377,7 +394,12 @@ class Deliverer:
     def _tell_uploads(self) -> None:
         """Keep the list of current uploads for ``status``, at most once a second."""
         uploads = [
-            {"id": flight.run.run_id, "path": flight.run.path, "bytes_sent": flight.sent, "bytes_total": flight.run.bytes}
+            {
+                "id": flight.run.run_id,
+                "path": flight.run.path,
+                "bytes_sent": flight.sent,
+                "bytes_total": flight.run.bytes,
+            }
             for flight in self._flights.values()
         ]
         if uploads != self._told_uploads and (not uploads or self._tick() - self._told_at >= 1.0):

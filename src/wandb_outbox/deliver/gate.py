@@ -60,7 +60,9 @@ def after_error(gate: Gate, error: OutboxError, *, now: float, chance: float) ->
         case Offline():
             answer = Answer(ServerState.OFFLINE, error.message)
         case DiskFull():
-            return _enter(gate, ServerState.UNKNOWN, error.message, now, next_probe=now + DISK_PROBE, entity=gate.entity)
+            return _enter(
+                gate, ServerState.UNKNOWN, error.message, now, next_probe=now + DISK_PROBE, entity=gate.entity
+            )
         case _:
             return gate
     if not gate.open and gate.next_probe > now:

@@ -44,9 +44,7 @@ class Failure:
 
 KEY_HINT = "set WANDB_API_KEY, or put the key into the service's credential wandb_api_key or into ~/.netrc"
 _DELETED = re.compile(r"\b409\b|previously created and deleted|was deleted", re.IGNORECASE)
-_REFUSED = re.compile(
-    r"\b(?:400|413|422)\b|invalid|exceeds|too large|must be", re.IGNORECASE
-)
+_REFUSED = re.compile(r"\b(?:400|413|422)\b|invalid|exceeds|too large|must be", re.IGNORECASE)
 _TRANSPORT = re.compile(
     r"time(?:d)? ?out|refused|reset|unreachable|no such host|EOF|connection|broken pipe|network|\b5\d\d\b|\b429\b|\b408\b",
     re.IGNORECASE,
@@ -59,7 +57,9 @@ def decide(path: str, failure: Failure, answer: Answer) -> OutboxError:
     if failure.disk_full:
         return DiskFull(words, hint="make room on the disk of the state directory")
     if failure.stage is Stage.PLAN:
-        return UploaderCrashed(words, hint="this folder cannot be planned: please report it with its `wandb-outbox plan`")
+        return UploaderCrashed(
+            words, hint="this folder cannot be planned: please report it with its `wandb-outbox plan`"
+        )
     if failure.stage is Stage.INIT and _DELETED.search(failure.words):
         return RunDeleted(words)
     match answer.state:
@@ -74,12 +74,16 @@ def decide(path: str, failure: Failure, answer: Answer) -> OutboxError:
     if re.search(r"\b429\b", failure.words):
         return Throttled(words, retry_after=DEFAULT_RETRY_AFTER)
     if _TRANSPORT.search(failure.words) or failure.kind in ("TimeoutError", "WaitTimeoutError"):
-        return Offline(words, hint="the server answers, but not for this: its storage or one of its services may be down")
+        return Offline(
+            words, hint="the server answers, but not for this: its storage or one of its services may be down"
+        )
     if re.search(r"\b40[134]\b|permission|not found", failure.words, re.IGNORECASE):
         # Not final: a server that is being repaired says so, too. It uses up attempts, and then a person looks.
         return NotVerified(words, hint="the API key is accepted, but perhaps not for this: check entity and project")
     if failure.stage in (Stage.INIT, Stage.CONTENT) and _REFUSED.search(failure.words):
-        return Rejected(words, hint="the server refuses this data: look at `wandb-outbox plan`, then `wandb-outbox retry`")
+        return Rejected(
+            words, hint="the server refuses this data: look at `wandb-outbox plan`, then `wandb-outbox retry`"
+        )
     return NotVerified(words, hint="it is tried again; what has arrived is not sent twice")
 
 

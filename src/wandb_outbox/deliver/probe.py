@@ -1,4 +1,4 @@
-"""Ask the server one small question of our own: are you there, and do you know us?
+"""Ask the server one small question of our own: whether it is there, and whether it knows us.
 
 The SDK's exceptions cannot tell (429, 401 and "no network" look alike through it), so after every failure this answer
 decides. It is the ``Viewer`` query that the SDK itself begins with, sent with the standard library.
@@ -19,7 +19,9 @@ from enum import StrEnum
 TIMEOUT = 10.0
 DEFAULT_RETRY_AFTER = 30.0
 MAX_RETRY_AFTER = 3600.0
-_QUERY = json.dumps({"operationName": "Viewer", "query": "query Viewer { viewer { id entity username } }", "variables": {}})
+_QUERY = json.dumps(
+    {"operationName": "Viewer", "query": "query Viewer { viewer { id entity username } }", "variables": {}}
+)
 
 
 class ServerState(StrEnum):

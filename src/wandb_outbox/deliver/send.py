@@ -159,7 +159,9 @@ class _Delivery:
             return False
         # An inode can change under a folder that did not (a restored backup, some overlays): then the local record
         # vouches for the path. Without one only the birth does.
-        return intent.get("birth") == self._job.birth or (self._job.contacted and intent.get("path") == self._path(intent))
+        return intent.get("birth") == self._job.birth or (
+            self._job.contacted and intent.get("path") == self._path(intent)
+        )
 
     def _path(self, intent: dict[str, Any]) -> object:
         root = self._job.request.root
@@ -171,8 +173,12 @@ class _Delivery:
         mine = plan.config["outbox"]
         try:
             found = self._api.runs(
-                f"{entity}/{plan.project}", filters={"config.outbox.fingerprint": plan.fingerprint}, per_page=20, lazy=False
+                f"{entity}/{plan.project}",
+                filters={"config.outbox.fingerprint": plan.fingerprint},
+                per_page=20,
+                lazy=False,
             )
+            remote: RemoteRun
             for remote in found:
                 theirs = remote.config.get("outbox")
                 if not isinstance(theirs, dict) or theirs.get("fingerprint") != plan.fingerprint:
@@ -188,7 +194,7 @@ class _Delivery:
 
     def _find(self, entity: str, project: str, candidate: str) -> RemoteRun | None:
         """The run as the server has it now, or ``None`` when it has none (nor perhaps the project)."""
-        self._api.flush()
+        self._api.flush()  # type: ignore[no-untyped-call]
         try:
             remote = self._api.run(f"{entity}/{project}/{candidate}")
             remote.load(force=True)
@@ -244,12 +250,7 @@ class _Delivery:
             self._send_content(run, plan, rows)
             self._enter(Stage.ARTIFACT)
             artifact = self._send_artifact(run, plan.artifacts[0])
-            after = self._take_snapshot()
-            if not before.same_bytes_as(after):
-                raise FolderChanged(
-                    f"{plan.path} changed while it was uploaded; what was sent is not called uploaded, and it is "
-                    "looked at again"
-                )
+            self._check_unchanged(before)
         except FolderChanged:
             # The next revision resumes this run: end it in order. After any other failure that could block for
             # minutes on the very network that failed; then the executor ends this process instead.
@@ -259,6 +260,13 @@ class _Delivery:
         self._enter(Stage.FINISH)
         run.finish(exit_code=plan.exit_code)
         return artifact
+
+    def _check_unchanged(self, before: Snapshot) -> None:
+        if not before.same_bytes_as(self._take_snapshot()):
+            raise FolderChanged(
+                f"{self._job.request.path} changed while it was uploaded; what was sent is not called uploaded, and it "
+                "is looked at again"
+            )
 
     def _open(self, plan: Plan, entity: str, identity: Identity) -> wandb.Run:
         settings = run_settings(self._server, self._directory, plan)
@@ -365,7 +373,7 @@ class _Delivery:
         summary = remote.summary
         for key in stale_keys(_plain(remote.summary_metrics), plan):
             summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded
-        summary.update(
+        summary.update(  # type: ignore[no-untyped-call]
             {
                 DELIVERED: {
                     "fingerprint": plan.fingerprint,
@@ -474,7 +482,11 @@ def intent_of(plan: Plan) -> str:
 
 def check_server(server: Server) -> Answer:
     """The server's answer to our own question."""
-    return ask_server(server.base_url, server.key) if server.key else Answer(ServerState.UNAUTHORIZED, "there is no API key")
+    return (
+        ask_server(server.base_url, server.key)
+        if server.key
+        else Answer(ServerState.UNAUTHORIZED, "there is no API key")
+    )
 
 
 def _pauses(total: float) -> Iterator[float | None]:

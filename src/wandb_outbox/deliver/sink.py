@@ -96,7 +96,7 @@ class Sink:
 
     def poll(self) -> list[dict[str, Any]]:
         """Everything that the uploader has said since the last call."""
-        found = []
+        found: list[dict[str, Any]] = []
         while True:
             try:
                 generation, message = self._messages.get_nowait()

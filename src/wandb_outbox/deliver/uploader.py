@@ -98,7 +98,7 @@ class Uploader:
         key = find_api_key(self._environ, self._base_url)
         with self._starting:
             # wandb takes 0.7 s to import and starts nothing before the first delivery: a probe never pays for it.
-            from wandb_outbox.deliver.send import Sender, Server  # noqa: PLC0415
+            from wandb_outbox.deliver.send import Sender, Server
 
             if (key or "") not in self._senders:
                 self._senders = {key or "": Sender(Server(self._base_url, key), self._directory)}

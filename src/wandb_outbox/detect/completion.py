@@ -141,7 +141,10 @@ def _judge_free(trace: Trace, evidence: FormatEvidence, patience: Patience, quie
         return Judgement(Verdict.CRASHED, f"{evidence.failed}, and nobody writes to it", None, "crashed")
     outcome = "incomplete" if evidence.incomplete is not None else "unknown"
     return Judgement(
-        Verdict.COMPLETE, evidence.incomplete or "nobody writes to it, and nothing in it says how it ended", None, outcome
+        Verdict.COMPLETE,
+        evidence.incomplete or "nobody writes to it, and nothing in it says how it ended",
+        None,
+        outcome,
     )
 
 
@@ -158,7 +161,10 @@ def _judge_unseen(
             )
         outcome = "ok" if evidence.incomplete is None else "incomplete"
         return Judgement(
-            Verdict.COMPLETE, f"{evidence.done}; weak evidence: open files cannot be seen ({writers.detail})", None, outcome
+            Verdict.COMPLETE,
+            f"{evidence.done}; weak evidence: open files cannot be seen ({writers.detail})",
+            None,
+            outcome,
         )
     if quiet < patience.stalled_after:
         return Judgement(

@@ -55,7 +55,7 @@ def is_remote(kind: str) -> bool:
 
 
 def _is_below(path: str, point: str) -> bool:
-    return point == "/" or path == point or path.startswith(point + "/")
+    return point in ("/", path) or path.startswith(point + "/")
 
 
 def _unescape(text: str) -> str:

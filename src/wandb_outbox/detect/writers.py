@@ -1,4 +1,4 @@
-"""Does any process have a file of this folder open for writing?
+"""Whether any process has a file of this folder open for writing.
 
 The experiment's logging handler keeps its log open until the process dies, while ``results.json`` is closed
 between samples: so open files are the evidence, and quiet time is not. Two witnesses:
@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type
-from wandb_outbox.folder import open_file
 from wandb_outbox.errors import OutboxError
+from wandb_outbox.folder import open_file
 from wandb_outbox.model import Snapshot, WriterEvidence, Writers
 
 

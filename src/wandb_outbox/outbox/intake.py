@@ -7,12 +7,12 @@ remembers is a cache: after a restart, or when events were lost, a rescan brings
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from wandb_outbox.detect.completion import LINGER, Look, Patience, Trace, advance, judge
 from wandb_outbox.detect.mounts import file_system_type, is_remote
-from wandb_outbox.detect.scan import Found, look, scan
+from wandb_outbox.detect.scan import Found, Recognise, look, scan
 from wandb_outbox.detect.watch import Sighting, Watcher
 from wandb_outbox.detect.writers import probe_writers
 from wandb_outbox.errors import FolderChanged, OutboxError
@@ -183,14 +183,14 @@ class Intake:
 
     # -- scanning ----------------------------------------------------------------------------------------------------
 
-    def _recognise(self, root: RootWatch) -> Callable[[str, Sequence[str]], str | None]:
+    def _recognise(self, root: RootWatch) -> Recognise:
         top, patterns = root.settings.path, root.settings.detect
 
-        def decide(path: str, names: Sequence[str]) -> str | None:
+        def decide(path: str, names: Collection[str]) -> str | None:
             # The root itself holds run folders; it is one only if the experiment says so by a marker.
             return recognise(path, names, detect=patterns if path != top else ())
 
-        return decide  # type: ignore[return-value]
+        return decide
 
     def _cheap_scan(self, root: RootWatch) -> None:
         """List what changed between the root and its run folders, and compare the times of those at rest."""
@@ -268,7 +268,9 @@ class Intake:
                 continue
             run = self._store.by_path(path)
             try:
-                changed = run is None or snapshot(path, self._selectors[root.settings.path]).fingerprint != run.fingerprint
+                changed = (
+                    run is None or snapshot(path, self._selectors[root.settings.path]).fingerprint != run.fingerprint
+                )
             except OutboxError:
                 changed = True
             if changed:
@@ -384,7 +386,9 @@ class Intake:
         run = self._store.by_path(tracked.path)
         if run is None:
             for candidate in self._store.by_birth(taken.birth):
-                if not os.path.lexists(candidate.path) and self._store.move(candidate.key, path=tracked.path, root=root):
+                if not os.path.lexists(candidate.path) and self._store.move(
+                    candidate.key, path=tracked.path, root=root
+                ):
                     self._log("folder-renamed", path=tracked.path, was=candidate.path, run=candidate.run_id)
                     self._forget(candidate.path)
                     break
@@ -429,7 +433,9 @@ class Intake:
         if after is not None and after.state is not State.QUEUED:
             self._settle_down(tracked)
 
-    def _crashed(self, tracked: Tracked, run: Run, judgement: Judgement, taken: Snapshot, found: FormatEvidence) -> None:
+    def _crashed(
+        self, tracked: Tracked, run: Run, judgement: Judgement, taken: Snapshot, found: FormatEvidence
+    ) -> None:
         on_crash = tracked.root.on_crash
         if found.nothing_to_show or on_crash == "skip":
             why = "nothing to show" if found.nothing_to_show else "on_crash = skip"

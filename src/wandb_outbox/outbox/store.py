@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wandb_outbox.errors import DiskFull, OutboxError, StateUnusable
-from wandb_outbox.model import TRANSITIONS, Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
+from wandb_outbox.model import Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
 from wandb_outbox.outbox import schema
 from wandb_outbox.outbox.location import StateDir
 
@@ -33,7 +33,8 @@ _COLUMNS = (
 
 # Counted once for each content that follows a delivered one, however often it changes before it is delivered.
 _NEXT_REVISION = (
-    "revision = revision + (delivered_fingerprint IS NOT NULL AND fingerprint = delivered_fingerprint AND fingerprint <> ?5)"
+    "revision = revision + "
+    "(delivered_fingerprint IS NOT NULL AND fingerprint = delivered_fingerprint AND fingerprint <> ?5)"
 )
 
 
@@ -108,7 +109,8 @@ class Store:
             store._check_version()
         except sqlite3.Error as error:
             raise StateUnusable(
-                f"the outbox {path} cannot be read ({error})", hint="run the command as the owner of the state directory"
+                f"the outbox {path} cannot be read ({error})",
+                hint="run the command as the owner of the state directory",
             ) from error
         return store
 
@@ -124,7 +126,9 @@ class Store:
         connection.execute("PRAGMA foreign_keys = ON")
         version = self._check_version()
         for number in range(version, schema.VERSION):
-            connection.executescript(f"BEGIN IMMEDIATE; {schema.MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {schema.MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
+            )
 
     def _check_version(self) -> int:
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
@@ -146,7 +150,7 @@ class Store:
         """The row of the folder with this real path."""
         return next(iter(self._select("WHERE path = ?", (os.fsencode(path),))), None)
 
-    def find(self, query: str) -> list[Run]:
+    def find(self, query: str) -> Sequence[Run]:
         """The rows whose run id starts with ``query``, or whose folder is ``query`` or lies below it."""
         path = os.fsencode(os.path.realpath(query))
         return self._select(
@@ -154,7 +158,7 @@ class Store:
             (path, query, query + "\U0010ffff", path + b"/", path + b"0"),
         )
 
-    def list(self, states: Sequence[State] = ()) -> list[Run]:
+    def list(self, states: Sequence[State] = ()) -> Sequence[Run]:
         """All rows, or those in ``states``, in the order they were first seen."""
         marks = ", ".join("?" * len(states))
         where = f"WHERE state IN ({marks}) " if states else ""
@@ -171,11 +175,11 @@ class Store:
 
     def oldest_waiting(self) -> float | None:
         """Since when the oldest queued row has been complete."""
-        return self._value("SELECT min(completed_at) FROM runs WHERE state = 'queued'")
+        return _time(self._value("SELECT min(completed_at) FROM runs WHERE state = 'queued'"))
 
     def next_attempt_at(self) -> float | None:
         """When the next queued row may be tried; 0 when one may be tried now."""
-        return self._value("SELECT min(coalesce(next_attempt_at, 0)) FROM runs WHERE state = 'queued'")
+        return _time(self._value("SELECT min(coalesce(next_attempt_at, 0)) FROM runs WHERE state = 'queued'"))
 
     def last_uploaded(self) -> Run | None:
         """The row whose upload was confirmed last."""
@@ -216,7 +220,15 @@ class Store:
             self._connection.execute(
                 "INSERT INTO runs (path, root, kind, format, birth, state, reason, verdict, run_id, first_seen) "
                 "VALUES (?, ?, ?, ?, ?, 'writing', 'just seen', 'writing', ?, ?) ON CONFLICT (path) DO NOTHING",
-                (encoded, None if root is None else os.fsencode(root), kind.value, format, birth, run_id(site, path, 0), now),
+                (
+                    encoded,
+                    None if root is None else os.fsencode(root),
+                    kind.value,
+                    format,
+                    birth,
+                    run_id(site, path, 0),
+                    now,
+                ),
             )
         run = self.by_path(path)
         if run is None:
@@ -231,7 +243,9 @@ class Store:
             key, judgement.verdict.value, judgement.reason, format, None if root is None else os.fsencode(root),
         )  # fmt: skip
 
-    def enqueue(self, key: int, judgement: Judgement, snapshot: Snapshot, *, now: float, hold: str | None = None) -> bool:
+    def enqueue(
+        self, key: int, judgement: Judgement, snapshot: Snapshot, *, now: float, hold: str | None = None
+    ) -> bool:
         """A finished folder: to ``queued``, or to ``held`` with the reason in ``hold``; fresh attempts either way.
 
         When the server already has exactly this content, the row goes back to ``uploaded`` instead.
@@ -247,7 +261,8 @@ class Store:
             state = State.QUEUED if hold is None else State.HELD
             return self._change(
                 f"UPDATE runs SET state = '{state.value}', {_NEXT_REVISION}, verdict = ?2, outcome = ?3, reason = ?4, "
-                "fingerprint = ?5, files = ?6, bytes = ?7, completed_at = ?8, attempts = 0, next_attempt_at = NULL, suspect = 0, gone = 0, "
+                "fingerprint = ?5, files = ?6, bytes = ?7, completed_at = ?8, attempts = 0, "
+                "next_attempt_at = NULL, suspect = 0, gone = 0, "
                 "error_class = NULL, error_message = NULL, error_hint = NULL WHERE key = ?1 AND state = 'writing'",
                 key, judgement.verdict.value, judgement.outcome, hold or judgement.reason, print_,
                 len(snapshot.files), snapshot.bytes, now,
@@ -364,7 +379,7 @@ class Store:
             self._connection.execute("INSERT INTO attempts (run, started_at) VALUES (?, ?)", (run.key, now))
             return run
 
-    def contact(self, key: int, claim: str, *, run_id: str, incarnation: int) -> bool:  # noqa: F811
+    def contact(self, key: int, claim: str, *, run_id: str, incarnation: int) -> bool:
         """Fix the run id before the server hears of it for the first time."""
         return self._change(
             "UPDATE runs SET contacted = 1, run_id = ?3, incarnation = ?4 "
@@ -389,7 +404,15 @@ class Store:
             return done and self._end_attempt(key, now, "uploaded", receipt.url)
 
     def put_back(
-        self, key: int, claim: str, error: OutboxError, *, now: float, next_attempt_at: float | None, used: bool, suspect: bool
+        self,
+        key: int,
+        claim: str,
+        error: OutboxError,
+        *,
+        now: float,
+        next_attempt_at: float | None,
+        used: bool,
+        suspect: bool,
     ) -> bool:
         """Not delivered: to ``queued`` again. ``used``: an attempt is used up by it."""
         with self._transaction():
@@ -412,9 +435,7 @@ class Store:
             )  # fmt: skip
             return done and self._end_attempt(key, now, type(error).__name__, error.message)
 
-    def renew(
-        self, key: int, claim: str, error: OutboxError, *, run_id: str, incarnation: int, now: float  # noqa: F811
-    ) -> bool:
+    def renew(self, key: int, claim: str, error: OutboxError, *, run_id: str, incarnation: int, now: float) -> bool:
         """Its run was deleted on the server: queued again under the next incarnation, as if never sent."""
         with self._transaction():
             done = self._change(
@@ -438,7 +459,9 @@ class Store:
     def recover(self, claim: str, *, now: float) -> int:
         """Put every claim of an earlier executor back at once; returns how many. No clock decides."""
         with self._transaction():
-            keys = [row[0] for row in self._query("SELECT key FROM runs WHERE state = 'uploading' AND claim <> ?", claim)]
+            keys = [
+                row[0] for row in self._query("SELECT key FROM runs WHERE state = 'uploading' AND claim <> ?", claim)
+            ]
             for key in keys:
                 self._change(
                     "UPDATE runs SET state = 'queued', claim = NULL, "
@@ -474,7 +497,8 @@ class Store:
         """Leave a request for the running executor; returns its number."""
         with self._transaction():
             cursor = self._connection.execute(
-                "INSERT INTO requests (verb, arguments, created_at) VALUES (?, ?, ?)", (verb, json.dumps(arguments), now)
+                "INSERT INTO requests (verb, arguments, created_at) VALUES (?, ?, ?)",
+                (verb, json.dumps(arguments), now),
             )
             return int(cursor.lastrowid or 0)
 
@@ -486,7 +510,10 @@ class Store:
     def answer(self, request: int, answer: dict[str, Any], *, now: float) -> bool:
         """Say what became of a request. Only a recorded answer ends it."""
         return self._change(
-            "UPDATE requests SET done_at = ?2, answer = ?3 WHERE id = ?1 AND done_at IS NULL", request, now, json.dumps(answer)
+            "UPDATE requests SET done_at = ?2, answer = ?3 WHERE id = ?1 AND done_at IS NULL",
+            request,
+            now,
+            json.dumps(answer),
         )
 
     def answer_to(self, request: int) -> dict[str, Any] | None:
@@ -538,7 +565,8 @@ class Store:
     def _told(self, error: sqlite3.OperationalError) -> OutboxError:
         if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return DiskFull(
-                f"the outbox {self._path} cannot be written ({error})", hint="make room on the disk of the state directory"
+                f"the outbox {self._path} cannot be written ({error})",
+                hint="make room on the disk of the state directory",
             )
         return StateUnusable(f"the outbox {self._path} cannot be written ({error})")
 
@@ -550,8 +578,12 @@ class Store:
         rows = self._query(statement, *values)
         return rows[0][0] if rows else None
 
-    def _select(self, where: str, values: Iterable[object] = ()) -> list[Run]:
-        return [_run(row) for row in self._query(f"SELECT {_COLUMNS} FROM runs {where}", *values)]  # noqa: S608  our own words
+    def _select(self, where: str, values: Iterable[object] = ()) -> Sequence[Run]:
+        return [_run(row) for row in self._query(f"SELECT {_COLUMNS} FROM runs {where}", *values)]
+
+
+def _time(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _run(row: tuple[Any, ...]) -> Run:

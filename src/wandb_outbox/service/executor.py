@@ -10,14 +10,14 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from wandb_outbox import __version__
 from wandb_outbox.deliver.deliver import Deliverer, Limits
 from wandb_outbox.deliver.protocol import Job
 from wandb_outbox.deliver.sink import Sink
-from wandb_outbox.detect.completion import Patience
 from wandb_outbox.detect.by_hand import judge_by_hand
+from wandb_outbox.detect.completion import Patience
 from wandb_outbox.detect.watch import Watcher
 from wandb_outbox.errors import OutboxError, UserError
 from wandb_outbox.folder import Selection
@@ -53,7 +53,8 @@ class Executor:
         """Take the lock, end what a dead executor left behind, put its claims back.
 
         ``watch``: listen to file events. ``backlog``: hold folders that are older than the watch over their root.
-        ``scan``: look for run folders below the roots. Raises ``ExecutorRunning`` when another process holds the lock, ``StateUnusable`` when the state cannot be used.
+        ``scan``: look for run folders below the roots. Raises ``ExecutorRunning`` when another process holds the lock,
+        ``StateUnusable`` when the state cannot be used.
         """
         prepare_state_dir(state_dir)
         self._lock = ExecutorLock(state_dir, now=time.time(), command=command)
@@ -65,7 +66,11 @@ class Executor:
             self.site = find_site(self.store, environ, settings.site)
             self._claim = self._new_claim()
             self._sink = Sink(
-                environ, base_url=settings.base_url, directory=state_dir.uploader, mark=self._mark(), wake=self._wake.set
+                environ,
+                base_url=settings.base_url,
+                directory=state_dir.uploader,
+                mark=self._mark(),
+                wake=self._wake.set,
             )
             # First end whoever may still be sending, then hand its work out again.
             leftovers = self._sink.end_leftovers()
@@ -113,7 +118,7 @@ class Executor:
             self._lock.release()
             raise
 
-    def __enter__(self) -> Executor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -200,7 +205,9 @@ class Executor:
         if run.birth != judged.snapshot.birth and run.fingerprint != judged.snapshot.fingerprint:
             self.store.remake(run.key, birth=judged.snapshot.birth, site=self.site, reason="deleted and made anew")
         if not self.store.force(run.key, overrides, judged.judgement, judged.snapshot, now=time.time()):
-            raise UserError([f"{path} is being uploaded just now"], hint="wait for it with `wandb-outbox status --watch`")
+            raise UserError(
+                [f"{path} is being uploaded just now"], hint="wait for it with `wandb-outbox status --watch`"
+            )
         return self.store.get(run.key) or run
 
     def _take_requests(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from wandb_outbox.errors import OutboxError, UserError
 from wandb_outbox.model import Overrides, Run, State
@@ -49,7 +50,13 @@ def upload(
 
 
 def upload_beside(
-    store: Store, paths: Sequence[str], overrides: Overrides, *, show: Show, stopped: Callable[[], bool], alive: Callable[[], bool]
+    store: Store,
+    paths: Sequence[str],
+    overrides: Overrides,
+    *,
+    show: Show,
+    stopped: Callable[[], bool],
+    alive: Callable[[], bool],
 ) -> tuple[list[int], list[str]]:
     """The same beside a running daemon: leave a request, and follow what becomes of it."""
     request = store.ask("upload", {"paths": list(paths), "overrides": asdict(overrides)}, now=time.time())
@@ -61,7 +68,9 @@ def upload_beside(
         if not any(run.state in (State.QUEUED, State.UPLOADING) for run in rows):
             break
         server = store.fact("server") or {}
-        if server.get("state") not in ("online", "unknown", None) and not any(run.state is State.UPLOADING for run in rows):
+        if server.get("state") not in ("online", "unknown", None) and not any(
+            run.state is State.UPLOADING for run in rows
+        ):
             break
         time.sleep(FOLLOW_POLL)
     return keys, [str(problem) for problem in answer.get("problems", ())]
@@ -79,12 +88,14 @@ def flush_beside(
         counts = store.counts()
         waiting = counts[State.QUEUED] + counts[State.UPLOADING]
         server = (store.fact("server") or {}).get("state")
-        if not store.settling() and (not waiting or (server not in ("online", "unknown", None) and not counts[State.UPLOADING])):
+        if not store.settling() and (
+            not waiting or (server not in ("online", "unknown", None) and not counts[State.UPLOADING])
+        ):
             return
         time.sleep(FOLLOW_POLL)
 
 
-def ask_and_wait(store: Store, verb: str, arguments: dict[str, object], *, alive: Callable[[], bool]) -> dict[str, object]:
+def ask_and_wait(store: Store, verb: str, arguments: dict[str, object], *, alive: Callable[[], bool]) -> dict[str, Any]:
     """Leave a request for the running daemon and wait for its answer."""
     request = store.ask(verb, arguments, now=time.time())
     return _await_answer(store, request, stopped=lambda: False, alive=alive)
@@ -97,13 +108,14 @@ def told(error: OutboxError) -> str:
 
 def _await_answer(
     store: Store, request: int, *, stopped: Callable[[], bool], alive: Callable[[], bool]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     while (answer := store.answer_to(request)) is None:
         if stopped():
             return {}
         if not alive():
             raise UserError(
-                ["the daemon ended before it answered"], hint="the request is kept: the next daemon takes it up; or ask again"
+                ["the daemon ended before it answered"],
+                hint="the request is kept: the next daemon takes it up; or ask again",
             )
         time.sleep(FOLLOW_POLL)
     return answer

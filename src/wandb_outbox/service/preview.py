@@ -16,7 +16,9 @@ from wandb_outbox.service.site import known_site
 from wandb_outbox.settings import Settings
 
 
-def preview(path: str, settings: Settings, overrides: Overrides, state_dir: StateDir, environ: Mapping[str, str]) -> Plan:
+def preview(
+    path: str, settings: Settings, overrides: Overrides, state_dir: StateDir, environ: Mapping[str, str]
+) -> Plan:
     """What an upload of ``path`` would send. Raises as :func:`~wandb_outbox.detect.by_hand.judge_by_hand` does."""
     real = os.path.realpath(path)
     root = settings.root_of(real)
