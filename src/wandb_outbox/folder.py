@@ -60,7 +60,7 @@ Selector = Callable[[str, bool], str | None]
 
 
 def default_selector(path: str, is_directory: bool) -> str | None:
-    """Leave out what could hold secrets and what is no result (DESIGN section 8)."""
+    """Leave out what could hold secrets and what is no result."""
     name = path.rpartition("/")[2]
     if is_directory:
         if name in SECRET_DIRECTORIES:

@@ -18,7 +18,7 @@ SCHEMA = 1
 
 
 class Exit(IntEnum):
-    """Exit codes of every command (DESIGN section 6); 75 and 78 are those of sysexits.h."""
+    """Exit codes of every command; 75 and 78 are those of sysexits.h."""
 
     OK = 0
     LEFT = 1

@@ -30,7 +30,7 @@ KEYS = [
 
 
 def test_the_json_of_a_plan_has_exactly_the_contracts_keys(tmp_path: Path) -> None:
-    """DESIGN section 6."""
+    """The keys of docs/reference.md."""
     plan = plan_to_json(Run(tmp_path).put("results.json", [SAMPLE]).plan())
     assert list(plan) == KEYS
     assert list(plan["tables"][0]) == ["name", "rows", "columns"]

@@ -188,7 +188,7 @@ class Deliverer:
                 self._failed(flight, error_from_json(message))
 
     def _failed(self, flight: Flight, error: OutboxError) -> None:
-        """What follows from a failed delivery (the table of DESIGN section 4.6)."""
+        """What follows from a failed delivery (the table in docs/reference.md)."""
         run = flight.run
         match error:
             case FolderChanged():

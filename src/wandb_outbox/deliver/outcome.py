@@ -1,4 +1,4 @@
-"""What a failed delivery means: one pure decision from the server's answer and the SDK's words (DESIGN 4.6)."""
+"""What a failed delivery means: one pure decision from the server's answer and the SDK's words."""
 
 from __future__ import annotations
 

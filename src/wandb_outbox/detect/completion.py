@@ -1,6 +1,6 @@
 """The pure heart of detection: from evidence, clock and settings to a verdict with a reason.
 
-The table is DESIGN section 4.2. The rule above all others: while anybody has a file of the folder open for
+The table stands in docs/reference.md. The rule above all others: while anybody has a file of the folder open for
 writing, the verdict is ``writing``, however long and however quiet. Nothing here reads a clock or a file.
 
 Two clocks come in. ``now`` is the wall clock, which file times are compared with; ``tick`` is monotonic, which

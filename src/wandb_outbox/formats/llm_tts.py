@@ -49,7 +49,7 @@ class LlmTts:
         return RESULTS in names and (LOG in names or METRICS in names)
 
     def evidence(self, path: str, snapshot: Snapshot, marker: str | None) -> FormatEvidence:
-        """DESIGN 4.2 and 5: done beats failed, but nothing beats a torn ``results.json``."""
+        """Done beats failed, but nothing beats a torn ``results.json``."""
         log = read_log(path, snapshot, LOG)
         metrics = _metrics(path, snapshot)
         torn = _torn(path, snapshot)
@@ -167,7 +167,7 @@ def _torn(path: str, snapshot: Snapshot) -> str | None:
 
 
 def _is_progressive(path: str, snapshot: Snapshot) -> bool:
-    """The script saves between its phases with ``is_correct: null`` and ``eval: {}`` (DESIGN 9)."""
+    """The script saves between its phases with ``is_correct: null`` and ``eval: {}``."""
     if snapshot.file(RESULTS) is None:
         return False
     tail = read_tail(path, RESULTS, _RESULTS_END)

@@ -29,7 +29,7 @@ WRITER_POLL = 30.0
 SLICE = 0.05
 """Seconds of work in one step, so that events and deliveries never wait long."""
 SCAN_SHARE = 0.0025
-"""Share of one core that the full passes may take (DESIGN section 4.1)."""
+"""Share of one core that the full passes may take."""
 RECENT = 86_400.0
 """A directory between that changed within this many seconds is watched even with no active folder below it."""
 

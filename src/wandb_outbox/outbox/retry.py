@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PROBE_CAP = 300.0
-"""Longest wait between two probes of a server that is down; seconds (DESIGN section 4.6)."""
+"""Longest wait between two probes of a server that is down; seconds."""
 ATTEMPT_CAP = 3600.0
 """Longest wait between two attempts of one folder; seconds."""
 

@@ -537,11 +537,14 @@ class Store:
         )
         return True
 
+    def _inside(self) -> bool:
+        return self._connection.in_transaction
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """One transaction; an inner one joins the outer."""
         with self._lock:
-            if self._connection.in_transaction:
+            if self._inside():
                 yield
                 return
             try:
@@ -549,7 +552,7 @@ class Store:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException as error:
-                if self._connection.in_transaction:
+                if self._inside():
                     self._connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.OperationalError):
                     raise self._told(error) from error

@@ -7,7 +7,7 @@ from wandb_outbox.plan.jsonsafe import json_safe, safe_text
 
 
 def plan_to_json(plan: Plan) -> dict[str, JsonValue]:
-    """One entry of ``plans`` in the output of ``plan --json`` (DESIGN section 6), ready for ``json.dumps``."""
+    """One entry of ``plans`` in the output of ``plan --json``, ready for ``json.dumps``."""
     return {
         "path": safe_text(plan.path),
         "format": plan.format,

@@ -27,7 +27,7 @@ _TIME = re.compile(r"\d\d-\d\d-\d\d")
 _ONLY_A_TIME_OR_NUMBER = re.compile(r"\d+|\d{4}-\d\d-\d\d|\d\d-\d\d-\d\d|\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 
-# How the experiments write a dataset, a strategy, and a backend, and what W&B is to show (DESIGN section 5).
+# How the experiments write a dataset, a strategy, and a backend, and what W&B is to show.
 _DATASETS = {
     "aime25": "aime2025", "aime-25": "aime2025", "aime-2025": "aime2025",
     "aime24": "aime2024", "aime-24": "aime2024", "aime-2024": "aime2024",

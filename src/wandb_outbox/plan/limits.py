@@ -1,4 +1,4 @@
-"""What W&B allows in names, and how a name is made to fit (DESIGN section 9, "Names").
+"""What W&B allows in names, and how a name is made to fit.
 
 A name that is too long is cut and given a hash of the whole, so that two long names that begin alike stay two names.
 """

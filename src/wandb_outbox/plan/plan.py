@@ -177,7 +177,7 @@ def _with_outcome(request: PlanRequest, names: Names) -> tuple[str, ...]:
 def _with_own(
     request: PlanRequest, snapshot: Snapshot, config: Mapping[str, JsonValue], relative: str, warn: Warn
 ) -> dict[str, JsonValue]:
-    """The experiment's configuration, and under ``outbox`` whose run this is and of which content (DESIGN 4.4)."""
+    """The experiment's configuration, and under ``outbox`` whose run this is and of which content."""
     sent = dict(config)
     if _OWN in sent:
         sent[f"{_OWN}_config"] = sent.pop(_OWN)

@@ -1,4 +1,4 @@
-"""Find secrets in a configuration, and keep them on this machine (DESIGN section 8).
+"""Find secrets in a configuration, and keep them on this machine.
 
 ``model.api_key=`` given as an override stands in ``config.yaml``, ``overrides.yaml``, ``hydra.yaml`` and in the log's
 ``Command:`` line. Its value is masked in everything that is planned, and files that hold it are left out.

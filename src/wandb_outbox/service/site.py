@@ -1,4 +1,4 @@
-"""Which machine this is: the ``site`` that goes into every run id (DESIGN section 4.4)."""
+"""Which machine this is: the ``site`` that goes into every run id."""
 
 from __future__ import annotations
 
