@@ -258,7 +258,9 @@ class Intake:
                 break
         else:
             self._full_pass = None
-        self._next_slice = self._tick() + max(spent / SCAN_SHARE, 1.0)
+            self._next_slice = self._tick() + max(spent / SCAN_SHARE, self._policy.rescan)
+            return
+        self._next_slice = self._tick() + spent / SCAN_SHARE
 
     def _pass_over_resting(self) -> Iterator[None]:
         began = self._tick()

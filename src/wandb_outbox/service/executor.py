@@ -30,9 +30,9 @@ from wandb_outbox.service.logs import Log
 from wandb_outbox.service.site import find_site
 from wandb_outbox.settings import RootSettings, Settings
 
-REQUEST_POLL = 0.25
+REQUEST_POLL = 0.5
 """Seconds between two looks for what another process left in the database."""
-TELL_ROOTS = 60.0
+TELL_ROOTS = 5.0
 
 
 class Executor:
@@ -136,9 +136,8 @@ class Executor:
         self._wake.clear()
         self._take_requests()
         self._tell_roots()
-        wait = min(self.intake.step(), self.deliverer.step(), longest, REQUEST_POLL)
-        # What the intake queued is claimed in the same turn.
-        self._wake.wait(min(wait, self.deliverer.step()))
+        # The intake first: what it queues is claimed in the same turn.
+        self._wake.wait(min(self.intake.step(), self.deliverer.step(), longest, REQUEST_POLL))
 
     def wake(self) -> None:
         """End the current wait; safe from a signal handler."""
@@ -278,7 +277,7 @@ class Executor:
                     "mode": "polling" if root.polling or watcher is None else "events",
                     "watched": watcher.watched_below(root.settings.path) if watcher else 0,
                     "overflows": watcher.overflows if watcher else 0,
-                    "full_pass_seconds": root.full_pass_seconds,
+                    "full_pass_seconds": None if root.full_pass_seconds is None else round(root.full_pass_seconds, 1),
                     "problem": root.problem,
                 }
                 for root in self.intake.roots
