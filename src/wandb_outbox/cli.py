@@ -98,6 +98,10 @@ def build_parser() -> argparse.ArgumentParser:
     watch = add("watch", _watch, "watch the roots and deliver what is finished, in the foreground")
     watch.add_argument("roots", nargs="*", metavar="ROOT", help="directories to watch instead of the configured ones")
 
+    watch.add_argument(
+        "--sidecar", action="store_true", help="SIGTERM means that the main container has ended: nobody writes any more"
+    )
+
     flush = add("flush", _flush, "one pass: find what is finished, deliver all of it, and exit")
     flush.add_argument("roots", nargs="*", metavar="ROOT", help="directories to look at instead of the configured ones")
     flush.add_argument("--timeout", type=_seconds, metavar="S", help="give up waiting after this many seconds")
@@ -172,13 +176,17 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(stray or rest)}")
     if hasattr(arguments, "dirs"):
         arguments.dirs += rest
+        # A bare name can be meant as a tag although a folder is called so, too: only with no DIR left is that a mistake.
+        swallowed = [
+            tag for tag in arguments.tags or () if os.path.isdir(tag) and (os.sep in tag or not arguments.dirs)
+        ]
+        if swallowed:
+            folders = " ".join([*arguments.dirs, *swallowed])
+            parser.error(
+                f"--tags took the folder {', '.join(swallowed)} for a tag: put the folders first, as in "
+                f"`wandb-outbox {arguments.command} {folders} --tags ...`"
+            )
         if not arguments.dirs:
-            swallowed = [tag for tag in arguments.tags or () if os.path.isdir(tag)]
-            if swallowed:
-                parser.error(
-                    f"--tags took the folder {swallowed[-1]} for a tag: put the folders first, as in "
-                    f"`wandb-outbox {arguments.command} {swallowed[-1]} --tags ...`"
-                )
             parser.error("the following arguments are required: DIR")
     return arguments
 
@@ -199,7 +207,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     loaded = _load(arguments, need_roots=True, missing_roots="wait")
     log = _configure_log(loaded)
     with _executor(arguments, loaded, log, watch=True, backlog=True) as executor:
-        watch(executor, os.environ, stop_timeout=loaded.settings.stop_timeout, log=log)
+        watch(executor, os.environ, stop_timeout=loaded.settings.stop_timeout, sidecar=arguments.sidecar, log=log)
     return Exit.OK
 
 

@@ -44,7 +44,6 @@ MAX_FILES = 200_000
 
 _SECRET = re.compile("|".join(fnmatch.translate(pattern) for pattern in SECRET_PATTERNS))
 _JUNK = re.compile("|".join(fnmatch.translate(pattern) for pattern in JUNK_PATTERNS))
-_TFEVENTS = ".tfevents."
 
 
 class FolderGone(FolderChanged):
@@ -123,6 +122,7 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
     with open_folder(path) as top:
         device = os.fstat(top).st_dev
         newest = os.fstat(top).st_ctime_ns
+        mtime_ns = os.fstat(top).st_mtime_ns
         # An explicit stack of (descriptor, prefix): the depth is bounded, so the descriptors are, too.
         stack: list[tuple[int, str, Iterator[os.DirEntry[str]]]] = [(top, "", _scan(top, path))]
         try:
@@ -141,6 +141,8 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     continue
                 if not _is_utf8(relative):
                     excluded.append(Excluded(relative, "its name is not valid UTF-8"))
+                    if stat.S_ISREG(info.st_mode):
+                        watched.append(relative)
                     continue
                 mode = info.st_mode
                 in_own = relative == OWN_DIRECTORY or relative.startswith(OWN_DIRECTORY + "/")
@@ -169,6 +171,9 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     reason = selector(relative, False)
                     if reason is not None:
                         excluded.append(Excluded(relative, reason))
+                        if not _SECRET.match(entry.name):
+                            # It is not sent, but whoever holds it open still writes the run.
+                            watched.append(relative)
                     else:
                         files.append(FileStat(relative, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino))
                         if len(files) > MAX_FILES:
@@ -181,7 +186,7 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                 if directory != top:
                     os.close(directory)
     files.sort(key=lambda file: os.fsencode(file.path))
-    return Snapshot(tuple(files), tuple(excluded), birth, newest, tuple(directories), tuple(watched))
+    return Snapshot(tuple(files), tuple(excluded), birth, newest, tuple(directories), tuple(watched), mtime_ns)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class Snapshot:
 
     ``birth`` is ``"{inode}:{birth time in ns or 0}"`` of the folder itself. ``newest_ctime_ns`` is the newest
     ctime of the folder, its subfolders and its files, uploaded or not, except below ``wandb/``.
-    ``watched`` are excluded files that still count as evidence of a writer (tfevents, ``wandb/``).
+    ``watched`` are excluded files that still count as evidence of a writer (logs left out, ``wandb/``).
     """
 
     files: tuple[FileStat, ...]
@@ -119,6 +119,8 @@ class Snapshot:
     newest_ctime_ns: int
     directories: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
+    mtime_ns: int = 0
+    """Of the folder itself: changes when an entry of it comes or goes."""
 
     @property
     def bytes(self) -> int:

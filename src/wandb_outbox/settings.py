@@ -59,6 +59,16 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 OnCrash = Literal["upload", "hold", "skip"]
 
 
+def problem_with_rule(rule: str) -> str | None:
+    """What is wrong with a rule, or ``None``: ``"FILE"`` (a pattern) or ``"FILE: REGEX"``."""
+    _, separator, pattern = rule.partition(": ")
+    try:
+        re.compile(pattern if separator else "")
+    except re.error as error:
+        return f"done_when {rule!r}: not a regular expression ({error})"
+    return None if rule.strip() else "done_when: an empty rule"
+
+
 class RootSettings(BaseModel):
     """One watched directory and the rules of everything below it."""
 
@@ -74,6 +84,8 @@ class RootSettings(BaseModel):
     job_type: str | None = None
     tags: Words = ()
     detect: Words = ()
+    done_when: Words = ()
+    polling: bool | None = None
     exclude: Words = ()
     include: Words = ()
 
@@ -81,6 +93,14 @@ class RootSettings(BaseModel):
     @classmethod
     def _absolute(cls, value: str) -> str:
         return os.path.realpath(os.path.expanduser(value))
+
+    @field_validator("done_when")
+    @classmethod
+    def _readable_rules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        problems = [problem for rule in value if (problem := problem_with_rule(rule)) is not None]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return value
 
     @property
     def rules(self) -> RootRules:
@@ -103,6 +123,7 @@ class Settings(BaseSettings):
     roots: Annotated[tuple[RootSettings, ...], NoDecode] = ()
     settle: Seconds = 10.0
     crash_grace: Seconds = 60.0
+    crash_grace_slurm: Seconds = 30 * 60.0
     stalled_after: Seconds = 6 * 3600.0
     rescan: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     backlog_after: Seconds = 7 * 86400.0

@@ -111,12 +111,6 @@ def test_upload_of_several_folders(bench: Bench) -> None:
     plain.mkdir()
     (plain / "table.csv").write_text("a,b\n1,2\n")
     done = bench.run(
-        "upload", f"{inside}/", outside, "--tags", "x,y", "--tags", "z", f"{guide}//", plain,
-        environ={"WANDB_OUTBOX_ROOTS": str(bench.outputs)},
-    )  # fmt: skip
-    # argparse gives what follows `--tags z` to the tags: a DIR there is told of, below.
-    assert done.code == 2
-    done = bench.run(
         "upload", f"{inside}/", outside, f"{guide}//", plain, "--tags", "x,y", "--tags", "z",
         environ={"WANDB_OUTBOX_ROOTS": str(bench.outputs)},
     )  # fmt: skip
@@ -137,22 +131,28 @@ def test_upload_of_several_folders(bench: Bench) -> None:
     assert (summary["total_samples"], summary["exact_match/correct"]) == (4, 2)
 
 
-def test_tags_that_swallow_the_folder_are_told_of(bench: Bench) -> None:
-    """``upload --tags a b DIR`` would take DIR for a tag: it says so, and what to type."""
-    folder = run_folders.make(bench.outputs / "2025-12-03" / "my_run")
-    done = bench.run("upload", "--tags", "a", "b", folder)
-    assert done.code == 2
-    assert f"--tags took the folder {folder} for a tag" in done.err
-    assert f"wandb-outbox upload {folder} --tags" in done.err
+def test_tags_that_swallow_a_folder_are_told_of(bench: Bench) -> None:
+    """``upload --tags a b DIR`` would take DIR for a tag, and upload nothing or the rest: it says what to type."""
+    one = run_folders.make(bench.outputs / "2025-12-03" / "one")
+    two = run_folders.make(bench.outputs / "2025-12-03" / "two")
+    alone = bench.run("upload", "--tags", "a", "b", one)
+    assert alone.code == 2
+    assert f"--tags took the folder {one} for a tag" in alone.err
+    assert f"wandb-outbox upload {one} --tags" in alone.err
+    beside = bench.run("upload", one, "--tags", "a", two)
+    assert beside.code == 2
+    assert f"wandb-outbox upload {one} {two} --tags" in beside.err
+    assert bench.list() == []
     assert list(bench.server.requests) == []
 
 
 def test_a_folder_after_another_option_is_a_folder(bench: Bench) -> None:
-    """DIR may stand last, after ``--name N``, as people type it."""
+    """DIR may stand last, after ``--name N``; and a tag stays a tag when a folder here is called so, too."""
     folder = run_folders.make(bench.outputs / "2025-12-03" / "my_run")
-    assert bench.run("upload", "--tags", "a", "b", "--name", "n", folder).code == 0
+    (bench.top / "gsm8k").mkdir()
+    assert bench.run("upload", "--tags", "a", "gsm8k", "--name", "n", folder).code == 0
     (run,) = bench.server.runs()
-    assert (run.display_name, list(run.tags)) == ("n", ["a", "b"])
+    assert (run.display_name, list(run.tags)) == ("n", ["a", "gsm8k"])
 
 
 def test_a_terminal_shows_a_progress_bar(bench: Bench) -> None:

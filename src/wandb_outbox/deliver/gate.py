@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from wandb_outbox.deliver.outcome import KEY_HINT
 from wandb_outbox.deliver.probe import Answer, ServerState
 from wandb_outbox.errors import DiskFull, Offline, OutboxError, Throttled, Unauthorized
 from wandb_outbox.outbox.retry import PROBE_CAP, backoff
@@ -77,4 +78,6 @@ def after_delivery(gate: Gate) -> Gate:
 
 def _enter(gate: Gate, state: ServerState, detail: str, now: float, *, next_probe: float, entity: str | None) -> Gate:
     since = gate.since if gate.state is state else now
+    if state is ServerState.UNAUTHORIZED:
+        detail = f"{detail}; {KEY_HINT}"  # the one trouble that only a person can end: `status` names the fix
     return replace(gate, state=state, since=since, detail=detail, next_probe=next_probe, entity=entity)

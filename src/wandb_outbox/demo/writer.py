@@ -500,9 +500,9 @@ class _Run:
 
     def _save_half(self) -> None:
         """``results.json`` as it is on disk when the writer dies in its middle."""
-        text = _as_json(self._results)
-        with open(self._path(RESULTS), "w", encoding="utf-8") as file:
-            file.write(text[: len(text) // 2])
+        whole = json.dumps(self._results, indent=2, ensure_ascii=False).encode()
+        with open(self._path(RESULTS), "wb") as file:
+            file.write(whole[: len(whole) // 2])
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
@@ -539,10 +539,6 @@ def _write_json(path: str, value: object, *, sort_keys: bool = False) -> None:
     """Write in place, in the pieces in which Python's buffer empties: a reader can see half of it."""
     with open(path, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False, sort_keys=sort_keys)
-
-
-def _as_json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _write_lines(path: str, rows: Iterable[Mapping[str, Any]], mode: str) -> None:

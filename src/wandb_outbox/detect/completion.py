@@ -27,6 +27,7 @@ class Patience:
 
     settle: float
     crash_grace: float
+    """Slurm requeues a killed job after a while: its folders get a longer one."""
     stalled_after: float
 
 

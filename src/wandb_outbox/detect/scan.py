@@ -23,11 +23,14 @@ class Found:
     mtime_ns: int
 
 
-def scan(top: str, recognise: Recognise, *, others: Collection[str] = ()) -> Iterator[Found]:
+def scan(
+    top: str, recognise: Recognise, *, others: Collection[str] = (), known: Collection[str] = ()
+) -> Iterator[Found]:
     """Every run folder at or below ``top``, and every directory between, parents first.
 
-    Links are not followed, and ``others`` (nested roots, which own what is below them) are left out. A directory that
-    vanishes or may not be read is passed over: the next scan sees it again.
+    Links are not followed, and ``others`` (nested roots, which own what is below them) are left out, as are the
+    ``known`` run folders: their times are compared by whoever knows them. A directory that vanishes or may not be read
+    is passed over: the next scan sees it again.
     """
     stack = [(top, 0)]
     while stack:
@@ -37,7 +40,9 @@ def scan(top: str, recognise: Recognise, *, others: Collection[str] = ()) -> Ite
             continue
         yield found
         if found.format is None and depth < MAX_DEPTH:
-            stack.extend((child, depth + 1) for child in reversed(children) if child not in others)
+            stack.extend(
+                (child, depth + 1) for child in reversed(children) if child not in others and child not in known
+            )
 
 
 def look(path: str, recognise: Recognise) -> tuple[Found | None, list[str]]:

@@ -58,7 +58,8 @@ def probe_writers(folder: str, snapshot: Snapshot, *, leases: bool = True) -> Wr
                 holder = next(iter(find_holders(folder, only=path)), None)
                 by = f" by {holder.command} (pid {holder.pid})" if holder else ""
                 return WriterEvidence(Writers.WRITER, f"{path} is open for writing{by}")
-            if answer is Writers.UNKNOWN and not doubt:
+            # Of a file that is left out only a writer counts: leaving it out is how a person ends our doubts about it.
+            if answer is Writers.UNKNOWN and not doubt and path not in snapshot.watched:
                 doubt = f"no lease on {path}: it belongs to another user, and we have no CAP_LEASE"
         if not doubt:
             return WriterEvidence(Writers.FREE, f"none of {len(paths)} files is open for writing")

@@ -5,6 +5,17 @@ YAML, OmegaConf or orjson. ``read`` runs in the uploader only.
 """
 
 from wandb_outbox.formats.content import Content, SampleRange, Samples
+from wandb_outbox.formats.done_when import done_when
 from wandb_outbox.formats.registry import FORMATS, Format, evidence, read, recognise
 
-__all__ = ["FORMATS", "Content", "Format", "SampleRange", "Samples", "evidence", "read", "recognise"]
+__all__ = [
+    "FORMATS",
+    "Content",
+    "Format",
+    "SampleRange",
+    "Samples",
+    "done_when",
+    "evidence",
+    "read",
+    "recognise",
+]

@@ -7,8 +7,9 @@ remembers is a cache: after a restart, or when events were lost, a rescan brings
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wandb_outbox.detect.completion import LINGER, Look, Patience, Trace, advance, judge
 from wandb_outbox.detect.mounts import file_system_type, is_remote
@@ -16,9 +17,9 @@ from wandb_outbox.detect.scan import Found, Recognise, look, scan
 from wandb_outbox.detect.watch import Sighting, Watcher
 from wandb_outbox.detect.writers import probe_writers
 from wandb_outbox.errors import FolderChanged, OutboxError
-from wandb_outbox.folder import FolderGone, Selector, birth_of, snapshot
-from wandb_outbox.formats import evidence, recognise
-from wandb_outbox.model import FormatEvidence, Judgement, Kind, Run, Snapshot, State, Verdict, Writers
+from wandb_outbox.folder import OWN_DIRECTORY, FolderGone, Selector, birth_of, snapshot
+from wandb_outbox.formats import done_when, evidence, recognise
+from wandb_outbox.model import FormatEvidence, Judgement, Kind, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.settings import RootSettings
 
@@ -30,8 +31,13 @@ SLICE = 0.05
 """Seconds of work in one step, so that events and deliveries never wait long."""
 SCAN_SHARE = 0.0025
 """Share of one core that the full passes may take."""
+FIRST_SHARE = 0.1
+"""The same for the first pass after a start."""
 RECENT = 86_400.0
 """A directory between that changed within this many seconds is watched even with no active folder below it."""
+
+_SLURM = re.compile(r"(?:^|/)(?:slurm-[^/]*\.out|\.submitit/)")
+"""What a job under Slurm leaves in its folder."""
 
 
 @dataclass(slots=True)
@@ -45,7 +51,8 @@ class Tracked:
     trace: Trace | None = None
     looked: float = float("-inf")
     judgement: Judgement | None = None
-    watched: tuple[str, ...] = ()
+    watched: bool = False
+    """Events of it, and of all its subfolders, reach us."""
 
 
 @dataclass(slots=True)
@@ -56,6 +63,8 @@ class RootWatch:
     polling: bool
     between: dict[str, int]
     """Directories between the root and its run folders, with their mtime when they were last listed."""
+    resting: dict[str, int]
+    """Run folders that nothing is to be done for, unless they change, with their mtime."""
     problem: str | None = None
     next_scan: float = 0.0
     full_pass_seconds: float | None = None
@@ -69,6 +78,7 @@ class Policy:
     rescan: float
     max_bytes: int
     hold: bool
+    crash_grace_slurm: float
     backlog_after: float | None
     """``None``: no folder is too old to be sent (``flush``)."""
     leases: bool
@@ -97,14 +107,27 @@ class Intake:
         self._tick = tick
         self._log = log
         self._tracked: dict[str, Tracked] = {}
-        self._resting: dict[str, int] = {}
         self._others = frozenset(root.path for root in roots)
         # The innermost root owns a folder, so the longest path is asked first.
         ordered = sorted({root.path: root for root in roots}.values(), key=lambda root: -len(root.path))
-        self.roots = [RootWatch(root, polling=is_remote(file_system_type(root.path)), between={}) for root in ordered]
+        self.roots = [
+            RootWatch(
+                root,
+                polling=is_remote(file_system_type(root.path)) if root.polling is None else root.polling,
+                between={},
+                resting={},
+            )
+            for root in ordered
+        ]
+        for path, mtime_ns in store.at_rest():
+            if (owner := self.root_of(path)) is not None:
+                owner.resting[path] = mtime_ns
         self._selectors: dict[str, Selector] = {root.path: root.selection.selector() for root in ordered}
+        self.main_ended = False
+        """The main container beside this sidecar has ended: what cannot be seen is not written any more."""
         self._full_pass: Iterator[None] | None = None
         self._next_slice = 0.0
+        self._passed = False
 
     # -- the step ----------------------------------------------------------------------------------------------------
 
@@ -128,13 +151,18 @@ class Intake:
         self._advance_full_pass()
         return max(0.0, self._next_due() - self._tick())
 
+    def end_of_main(self) -> None:
+        """The main container has ended (``--sidecar``): look at everything once more in this light."""
+        self.main_ended = True
+        for tracked in self._tracked.values():
+            tracked.due = self._tick()
+
     def rescan(self) -> None:
         """Look at every root, and at every folder that is at rest, as soon as possible."""
         for root in self.roots:
             root.next_scan = 0.0
             root.between.clear()
-        for path in list(self._resting):
-            self._resting[path] = -1
+            root.resting.update(dict.fromkeys(root.resting, -1))
 
     def scan_nothing(self) -> None:
         """Know the roots and their rules, but look for nothing below them (``upload`` names its folders)."""
@@ -167,7 +195,7 @@ class Intake:
             if found is None or found.format is None:
                 return
             tracked = self._tracked[path] = Tracked(path, root.settings, found.format, None)
-            self._resting.pop(path, None)
+            root.resting.pop(path, None)
         self._schedule(tracked, self._tick())
 
     def rest(self, path: str) -> None:
@@ -211,12 +239,13 @@ class Intake:
                     root.between.pop(path, None)
                 elif now_ns != mtime_ns and path in root.between:
                     self._scan_below(root, path)
-        for path, mtime_ns in list(self._resting.items()):
-            if self.root_of(path) is root and _mtime_ns(path) != mtime_ns:
+        for path, mtime_ns in list(root.resting.items()):
+            if _mtime_ns(path) != mtime_ns:
                 self._wake_up(path, root)
 
     def _scan_below(self, root: RootWatch, top: str) -> None:
-        for found in scan(top, self._recognise(root), others=self._others - {root.settings.path}):
+        others = self._others - {root.settings.path}
+        for found in scan(top, self._recognise(root), others=others, known=root.resting.keys()):
             self._found(root, found)
 
     def _found(self, root: RootWatch, found: Found) -> None:
@@ -226,14 +255,14 @@ class Intake:
             if recent:
                 self._watch(root, found.path)
             return
-        if found.path in self._tracked or self._resting.get(found.path) == found.mtime_ns:
+        if found.path in self._tracked or root.resting.get(found.path) == found.mtime_ns:
             return
-        self._resting.pop(found.path, None)
+        root.resting.pop(found.path, None)
         tracked = self._tracked[found.path] = Tracked(found.path, root.settings, found.format, None)
         self._schedule(tracked, self._tick())
 
     def _wake_up(self, path: str, root: RootWatch) -> None:
-        self._resting.pop(path, None)
+        root.resting.pop(path, None)
         found, _ = look(path, self._recognise(root))
         if found is None or found.format is None:
             self._vanished(path)
@@ -258,27 +287,27 @@ class Intake:
                 break
         else:
             self._full_pass = None
+            self._passed = True
             self._next_slice = self._tick() + max(spent / SCAN_SHARE, self._policy.rescan)
             return
-        self._next_slice = self._tick() + spent / SCAN_SHARE
+        # What changed in place while nobody watched is looked for sooner.
+        self._next_slice = self._tick() + spent / (SCAN_SHARE if self._passed else FIRST_SHARE)
 
     def _pass_over_resting(self) -> Iterator[None]:
-        began = self._tick()
-        for path in list(self._resting):
-            root = self.root_of(path)
-            if root is None or path not in self._resting:
-                continue
-            run = self._store.by_path(path)
-            try:
-                changed = (
-                    run is None or snapshot(path, self._selectors[root.settings.path]).fingerprint != run.fingerprint
-                )
-            except OutboxError:
-                changed = True
-            if changed:
-                self._wake_up(path, root)
-            yield
         for root in self.roots:
+            began = self._tick()
+            selector = self._selectors[root.settings.path]
+            for path in list(root.resting):
+                if path not in root.resting or root.problem is not None:
+                    continue
+                run = self._store.by_path(path)
+                try:
+                    changed = run is None or snapshot(path, selector).fingerprint != run.fingerprint
+                except OutboxError:
+                    changed = True
+                if changed:
+                    self._wake_up(path, root)
+                yield
             root.full_pass_seconds = self._tick() - began
 
     # -- events ------------------------------------------------------------------------------------------------------
@@ -288,7 +317,7 @@ class Intake:
         tracked = self._tracked_above(path)
         if tracked is not None:
             if sighting.is_directory and sighting.appeared:
-                self._watch_tree(tracked, path)
+                tracked.watched &= self._watch_tree(tracked, path)
             self._schedule(tracked, self._tick())
             return
         root = self.root_of(path)
@@ -306,7 +335,7 @@ class Intake:
             found, _ = look(sighting.directory, self._recognise(root))
             if found is not None:
                 self._found(root, found)
-            gone = [known for known in self._resting if _is_at_or_below(known, path)] if not sighting.appeared else []
+            gone = [] if sighting.appeared else [known for known in root.resting if _is_at_or_below(known, path)]
             for known in gone:
                 self._wake_up(known, root)
 
@@ -321,14 +350,18 @@ class Intake:
     def _watch(self, root: RootWatch, path: str) -> bool:
         return self._watcher is not None and not root.polling and self._watcher.watch(path)
 
-    def _watch_tree(self, tracked: Tracked, top: str) -> None:
+    def _watch_tree(self, tracked: Tracked, top: str) -> bool:
+        """Watch a run folder's directory and those below it; whether all of them are watched."""
         root = self.root_of(tracked.path)
         if root is None or not self._watch(root, top):
-            return
+            return False
+        own = os.path.join(tracked.path, OWN_DIRECTORY)
+        complete = True
         for directory, names, _ in os.walk(top):
-            names[:] = [name for name in names if os.path.join(directory, name) != os.path.join(tracked.path, "wandb")]
+            names[:] = [name for name in names if os.path.join(directory, name) != own]
             for name in names:
-                self._watch(root, os.path.join(directory, name))
+                complete &= self._watch(root, os.path.join(directory, name))
+        return complete
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -353,9 +386,8 @@ class Intake:
             # Schedule first, then look: what happens between the two is seen by one of them.
             root = self.root_of(tracked.path)
             if root is not None and self._watch(root, tracked.path):
-                self._watch_tree(tracked, tracked.path)
+                tracked.watched = self._watch_tree(tracked, tracked.path)
                 self._watch_parents(root, tracked.path)
-            tracked.watched = (tracked.path,)
         selector = self._selectors[tracked.root.path]
         taken = snapshot(tracked.path, selector)
         run = self._row(tracked, taken)
@@ -373,14 +405,28 @@ class Intake:
             self._store.reopen(run.key, "changed since it was found complete")
             run = self._store.get(run.key) or run
         writers = probe_writers(tracked.path, taken, leases=self._policy.leases)
+        if writers.writers is Writers.UNKNOWN and self.main_ended:
+            writers = WriterEvidence(Writers.FREE, "the main container has ended")
         tracked.trace = advance(tracked.trace, Look(self._tick(), taken, writers))
         # While somebody writes, what the folder says of its end matters only for telling that a writer lingers.
         lively = writers.writers is Writers.WRITER and self._now() - taken.newest_ctime_ns / 1e9 < LINGER
-        found = FormatEvidence() if lively else evidence(tracked.format, tracked.path, taken)
+        found = FormatEvidence() if lively else self._evidence(tracked, taken)
         reopened = run.delivered_fingerprint is not None and taken.fingerprint != run.delivered_fingerprint
-        judgement = judge(tracked.trace, found, self._policy.patience, now=self._now(), reopened=reopened)
+        judgement = judge(tracked.trace, found, self._patience(taken), now=self._now(), reopened=reopened)
         tracked.judgement = judgement
         self._apply(tracked, run, judgement, taken, found)
+
+    def _evidence(self, tracked: Tracked, taken: Snapshot) -> FormatEvidence:
+        found = evidence(tracked.format, tracked.path, taken)
+        if tracked.root.done_when and found.done is None:
+            found = replace(found, done=done_when(tracked.root.done_when, tracked.path, taken))
+        return found
+
+    def _patience(self, taken: Snapshot) -> Patience:
+        patience = self._policy.patience
+        under_slurm = any(_SLURM.search(file.path) for file in taken.files)
+        grace = max(patience.crash_grace, self._policy.crash_grace_slurm) if under_slurm else patience.crash_grace
+        return replace(patience, crash_grace=grace)
 
     def _row(self, tracked: Tracked, taken: Snapshot) -> Run:
         """The row of this folder: its own, that of the folder it was renamed from, or a new one."""
@@ -420,10 +466,8 @@ class Intake:
             case _:
                 self._store.note(run.key, judgement, format=tracked.format, root=tracked.root.path)
                 wait = judgement.look_again_in
-                if wait is None and judgement.verdict is Verdict.WRITING:
-                    wait = WRITER_POLL
-                if wait is not None:
-                    tracked.due = self._tick() + wait
+                rhythm = self._rhythm(tracked)
+                tracked.due = self._tick() + (rhythm if wait is None else min(wait, rhythm))
                 return
         tracked.trace = None
         after = self._store.get(run.key)
@@ -434,6 +478,13 @@ class Intake:
             )  # fmt: skip
         if after is not None and after.state is not State.QUEUED:
             self._settle_down(tracked)
+
+    def _rhythm(self, tracked: Tracked) -> float:
+        """Seconds until a folder is looked at without an event; without events at all, sooner the newer its content."""
+        if tracked.watched or tracked.trace is None:
+            return WRITER_POLL
+        quiet = tracked.trace.looked - tracked.trace.same_since
+        return min(max(quiet / 10, 1.0), max(self._policy.rescan, 1.0))
 
     def _crashed(
         self, tracked: Tracked, run: Run, judgement: Judgement, taken: Snapshot, found: FormatEvidence
@@ -483,18 +534,24 @@ class Intake:
     def _settle_down(self, tracked: Tracked) -> None:
         self._forget(tracked.path)
         mtime_ns = _mtime_ns(tracked.path)
-        if mtime_ns is not None:
-            self._resting[tracked.path] = mtime_ns
+        root = self.root_of(tracked.path)
+        if mtime_ns is not None and root is not None:
+            root.resting[tracked.path] = mtime_ns
 
     def _vanished(self, path: str) -> None:
         self._forget(path)
+        root = self.root_of(path)
+        if root is None or _root_problem(root.settings.path) is not None:
+            return  # the whole root is away (unmounted, renamed): that says nothing of its folders
         run = self._store.by_path(path)
         if run is not None and self._store.vanish(run.key):
             self._log("folder-gone", path=path, run=run.run_id, state=run.state.value)
 
     def _forget(self, path: str) -> None:
         self._tracked.pop(path, None)
-        self._resting.pop(path, None)
+        root = self.root_of(path)
+        if root is not None:
+            root.resting.pop(path, None)
         if self._watcher is not None:
             self._watcher.unwatch(path)
 

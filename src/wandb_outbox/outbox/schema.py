@@ -26,6 +26,7 @@ MIGRATIONS: tuple[str, ...] = (
       fingerprint           TEXT NOT NULL DEFAULT '',
       files                 INTEGER NOT NULL DEFAULT 0,
       bytes                 INTEGER NOT NULL DEFAULT 0,
+      mtime_ns              INTEGER NOT NULL DEFAULT 0,   -- of the folder itself, when it was found complete
       first_seen            REAL NOT NULL,
       completed_at          REAL,
       attempts              INTEGER NOT NULL DEFAULT 0,

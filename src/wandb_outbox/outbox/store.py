@@ -164,6 +164,13 @@ class Store:
         where = f"WHERE state IN ({marks}) " if states else ""
         return self._select(where + "ORDER BY key", tuple(state.value for state in states))
 
+    def at_rest(self) -> Iterator[tuple[str, int]]:
+        """Path and folder time of every row that nothing is to be done for, unless its folder changes."""
+        rows = self._query(
+            "SELECT path, mtime_ns FROM runs WHERE state IN ('uploaded', 'held', 'failed', 'skipped') AND gone = 0"
+        )
+        return ((os.fsdecode(path), int(mtime_ns)) for path, mtime_ns in rows)
+
     def counts(self) -> dict[State, int]:
         """How many rows are in each state; costs the same however many there are."""
         rows = dict(self._query("SELECT state, number FROM counts"))
@@ -262,19 +269,19 @@ class Store:
             return self._change(
                 f"UPDATE runs SET state = '{state.value}', {_NEXT_REVISION}, verdict = ?2, outcome = ?3, reason = ?4, "
                 "fingerprint = ?5, files = ?6, bytes = ?7, completed_at = ?8, attempts = 0, "
-                "next_attempt_at = NULL, suspect = 0, gone = 0, "
+                "next_attempt_at = NULL, suspect = 0, gone = 0, mtime_ns = ?9, "
                 "error_class = NULL, error_message = NULL, error_hint = NULL WHERE key = ?1 AND state = 'writing'",
                 key, judgement.verdict.value, judgement.outcome, hold or judgement.reason, print_,
-                len(snapshot.files), snapshot.bytes, now,
+                len(snapshot.files), snapshot.bytes, now, snapshot.mtime_ns,
             )  # fmt: skip
 
     def skip(self, key: int, reason: str, judgement: Judgement, snapshot: Snapshot) -> bool:
         """Leave a finished folder alone by policy, until its content changes."""
         return self._change(
             "UPDATE runs SET state = 'skipped', by_person = 0, reason = ?2, verdict = ?3, outcome = ?4, fingerprint = ?5, "
-            "files = ?6, bytes = ?7 WHERE key = ?1 AND state = 'writing'",
+            "files = ?6, bytes = ?7, mtime_ns = ?8 WHERE key = ?1 AND state = 'writing'",
             key, reason, judgement.verdict.value, judgement.outcome, snapshot.fingerprint,
-            len(snapshot.files), snapshot.bytes,
+            len(snapshot.files), snapshot.bytes, snapshot.mtime_ns,
         )  # fmt: skip
 
     def reopen(self, key: int, reason: str) -> bool:
@@ -486,11 +493,11 @@ class Store:
         return self._change(
             f"UPDATE runs SET state = 'queued', {_NEXT_REVISION.replace('?5', '?6')}, forced = 1, overrides = ?2, "
             "verdict = ?3, outcome = ?4, reason = ?5, fingerprint = ?6, files = ?7, bytes = ?8, completed_at = ?9, "
-            "attempts = 0, next_attempt_at = NULL, suspect = 0, gone = 0, "
+            "attempts = 0, next_attempt_at = NULL, suspect = 0, gone = 0, mtime_ns = ?10, "
             "error_class = NULL, error_message = NULL, error_hint = NULL "
             "WHERE key = ?1 AND state <> 'uploading'",
             key, json.dumps(asdict(overrides)), judgement.verdict.value, judgement.outcome, judgement.reason,
-            snapshot.fingerprint, len(snapshot.files), snapshot.bytes, now,
+            snapshot.fingerprint, len(snapshot.files), snapshot.bytes, now, snapshot.mtime_ns,
         )  # fmt: skip
 
     def ask(self, verb: str, arguments: dict[str, Any], *, now: float) -> int:

@@ -28,8 +28,11 @@ class Stop:
         self._executor.wake()
 
 
-def watch(executor: Executor, environ: Mapping[str, str], *, stop_timeout: float, log: Log) -> None:
-    """Watch and deliver until asked to stop; then finish what time alone decides, within ``stop_timeout`` seconds."""
+def watch(executor: Executor, environ: Mapping[str, str], *, stop_timeout: float, sidecar: bool, log: Log) -> None:
+    """Watch and deliver until asked to stop; then finish what time alone decides, within ``stop_timeout`` seconds.
+
+    ``sidecar``: being asked to stop means that the main container has ended, and so that nobody writes any more.
+    """
     ignore_lease_breaks()
     stop = Stop(executor)
     notifier = Notifier(environ)
@@ -41,6 +44,8 @@ def watch(executor: Executor, environ: Mapping[str, str], *, stop_timeout: float
         # Only a loop that comes round says so: a hung one is restarted by the service manager.
         notifier.tell("WATCHDOG=1")
     notifier.tell("STOPPING=1")
+    if sidecar:
+        executor.intake.end_of_main()
     log("stopping", under_way=executor.deliverer.under_way, timeout=stop_timeout)
     deadline = time.monotonic() + stop_timeout
     while stop.asked == 1 and time.monotonic() < deadline and executor.worth_waiting():

@@ -86,6 +86,7 @@ class Executor:
                     rescan=settings.rescan,
                     max_bytes=settings.max_bytes,
                     hold=settings.hold,
+                    crash_grace_slurm=settings.crash_grace_slurm,
                     backlog_after=settings.backlog_after if backlog else None,
                     leases=settings.probe == "lease",
                 ),
@@ -278,10 +279,19 @@ class Executor:
                     "watched": watcher.watched_below(root.settings.path) if watcher else 0,
                     "overflows": watcher.overflows if watcher else 0,
                     "full_pass_seconds": None if root.full_pass_seconds is None else round(root.full_pass_seconds, 1),
-                    "problem": root.problem,
+                    "problem": root.problem or self._watch_problem(),
                 }
                 for root in self.intake.roots
             ],
+        )
+
+    def _watch_problem(self) -> str | None:
+        refused = self._watcher.refused if self._watcher else 0
+        if not refused:
+            return None
+        return (
+            f"degraded: the kernel refused to watch {refused} directories, which are polled instead; raise "
+            "fs.inotify.max_user_watches"
         )
 
 
