@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from wandb_outbox import __version__, report
@@ -137,6 +137,24 @@ def build_parser() -> argparse.ArgumentParser:
     retry = add("retry", _retry, "give failed runs fresh attempts")
     retry.add_argument("run_queries", nargs="*", metavar="RUN")
     retry.add_argument("--failed", action="store_true", help="all that have failed")
+
+    hold = add("hold", _hold, "keep runs back until they are released, this content and every later one")
+    release = add("release", _release, "send what is held or was skipped, as it is now")
+    skip = add("skip", _skip, "leave runs alone, whatever happens to their folders")
+    for command, what in ((hold, "queued or still being written"), (release, "held"), (skip, "held, queued or failed")):
+        command.add_argument("run_queries", nargs="*", metavar="RUN")
+        command.add_argument("--all", action="store_true", help=f"all that are {what}")
+        command.add_argument("--root", metavar="DIR", help="of those, only what lies below this directory")
+    release.add_argument(
+        "--since", metavar="DATE", help="of those, only what changed on or after this day (YYYY-MM-DD)"
+    )
+
+    add("pause", _pause, "start no new upload until `resume`")
+    add("resume", _resume, "go on after `pause`")
+
+    wait = add("wait", _wait, "wait until runs are delivered, or cannot be")
+    wait.add_argument("run_queries", nargs="*", metavar="RUN", help="default: everything that is queued or about to be")
+    wait.add_argument("--timeout", type=_seconds, metavar="S", help="give up after this many seconds")
 
     sandbox = add("sandbox", _sandbox, "run a loopback W&B server, to try a setup without an account")
     sandbox.add_argument("--port", type=int, default=0, metavar="P", help="the port (default: a free one)")
@@ -380,30 +398,140 @@ def _why(arguments: argparse.Namespace) -> int:
 
 
 def _retry(arguments: argparse.Namespace) -> int:
-    state_dir = _state_dir(arguments)
-    reading = Store.read(state_dir)
-    if reading is None:
-        raise UserError(["there is no outbox yet"], hint="it is made by the first `watch`, `flush` or `upload`")
-    chosen = list(reading.list([State.FAILED])) if arguments.failed else []
-    for query in arguments.run_queries:
-        chosen += _find(reading, query)
-    if not chosen:
-        raise UserError(["no failed run to retry" if arguments.failed else "say which RUN to retry, or --failed"])
-    reading.close()
-    store = _writable(state_dir)
-    keys = [run.key for run in chosen]
-    if running_executor(state_dir) is not None:
-        from wandb_outbox.service.once import ask_and_wait
+    with _changing(arguments) as store:
+        chosen = list(store.list([State.FAILED])) if arguments.failed else []
+        chosen += _named(store, arguments)
+        if not chosen:
+            raise UserError(["no failed run to retry" if arguments.failed else "say which RUN to retry, or --failed"])
+        code = _change_each(store, chosen, store.retry, "queued with fresh attempts")
+        # A running daemon asks the server again now, whatever its backoff says.
+        store.ask("recheck", {}, now=time.time())
+        return code
 
-        answer = ask_and_wait(store, "retry", {"keys": keys}, alive=lambda: running_executor(state_dir) is not None)
-        done = set(answer.get("keys", ()))
-    else:
-        done = {key for key in keys if store.retry(key)}
+
+def _hold(arguments: argparse.Namespace) -> int:
+    with _changing(arguments) as store:
+        chosen = _chosen(store, arguments, [State.QUEUED, State.WRITING])
+        return _change_each(store, chosen, store.hold, "held until it is released")
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    with _changing(arguments) as store:
+        chosen = _chosen(store, arguments, [State.HELD])
+        prints = {run.key: run.fingerprint for run in chosen}
+        return _change_each(store, chosen, lambda key: store.release(key, prints[key]), "queued")
+
+
+def _skip(arguments: argparse.Namespace) -> int:
+    with _changing(arguments) as store:
+        chosen = _chosen(store, arguments, [State.HELD, State.QUEUED, State.FAILED])
+        return _change_each(store, chosen, store.skip_by_person, "skipped")
+
+
+def _pause(arguments: argparse.Namespace) -> int:
+    with _changing(arguments) as store:
+        store.set_fact("paused", True)
+    print("paused: nothing new is uploaded until `wandb-outbox resume`")
+    return Exit.OK
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    with _changing(arguments) as store:
+        store.set_fact("paused", False)
+    print("resumed")
+    return Exit.OK
+
+
+def _wait(arguments: argparse.Namespace) -> int:
+    store = Store.read(_state_dir(arguments))
+    if store is None:
+        return Exit.OK
+    keys = {run.key for run in _named(store, arguments)} if arguments.run_queries else None
+    deadline = None if arguments.timeout is None else time.monotonic() + arguments.timeout
+    while True:
+        runs = [run for run in store.list() if keys is None or run.key in keys]
+        waiting = [
+            run
+            for run in runs
+            if run.state in (State.QUEUED, State.UPLOADING)
+            or (run.state is State.WRITING and (keys is not None or run.verdict == "settling"))
+        ]
+        if not waiting:
+            left = [run for run in runs if keys is not None and run.state is not State.UPLOADED]
+            for run in left:
+                _complain(f"{run.path} is {run.state.value}: {run.reason}")
+            return Exit.LEFT if left else Exit.OK
+        if deadline is not None and time.monotonic() >= deadline:
+            for run in waiting[:10]:
+                _complain(f"{run.path} is still {run.state.value}: {run.reason}")
+            return Exit.LEFT
+        time.sleep(0.2)
+
+
+def _chosen(store: Store, arguments: argparse.Namespace, states: Sequence[State]) -> list[Run]:
+    """The runs a command is about: those named, or with --all (or --root) those in ``states``; then the filters."""
+    everything = arguments.all or (arguments.root is not None and not arguments.run_queries)
+    chosen = list(store.list(states)) if everything else []
+    chosen += _named(store, arguments)
+    if arguments.root is not None:
+        top = os.path.realpath(arguments.root)
+        chosen = [run for run in chosen if run.path == top or run.path.startswith(top.rstrip("/") + "/")]
+    since = getattr(arguments, "since", None)
+    if since is not None:
+        try:
+            first = time.mktime(time.strptime(since, "%Y-%m-%d"))
+        except ValueError as error:
+            raise UserError([f"--since {since!r} is no day such as 2026-01-31"]) from error
+        chosen = [run for run in chosen if _changed_at(run.path) >= first]
+    if not chosen:
+        raise UserError(
+            [f"there is no such run to {arguments.command}"], hint="say which RUN, or --all; see `wandb-outbox list`"
+        )
+    return chosen
+
+
+def _changed_at(path: str) -> float:
+    """When a file directly in the folder was changed last."""
+    try:
+        with os.scandir(path) as entries:
+            return max((entry.stat(follow_symlinks=False).st_mtime for entry in entries), default=0.0)
+    except OSError:
+        return 0.0
+
+
+def _named(store: Store, arguments: argparse.Namespace) -> list[Run]:
+    found: dict[int, Run] = {}
+    for query in arguments.run_queries:
+        runs = _find(store, query)
+        if not runs:
+            raise UserError([f"no run is known by {query!r}"], hint="`wandb-outbox list` shows all")
+        found.update((run.key, run) for run in runs)
+    return list(found.values())
+
+
+def _change_each(store: Store, chosen: Sequence[Run], change: Callable[[int], bool], words: str) -> int:
+    left = 0
     for run in chosen:
-        after = store.get(run.key) or run
-        words = "queued with fresh attempts" if run.key in done else f"left as it is: {after.state.value}"
-        print(f"{_printable(run.path)}: {words}")
-    return Exit.OK if len(done) == len(set(keys)) else Exit.LEFT
+        if change(run.key):
+            print(f"{_printable(run.path)}: {words}")
+        else:
+            left += 1
+            after = store.get(run.key) or run
+            _complain(f"{run.path}: left as it is: {after.state.value}, {after.reason}")
+    return Exit.LEFT if left else Exit.OK
+
+
+@contextlib.contextmanager
+def _changing(arguments: argparse.Namespace) -> Iterator[Store]:
+    """The outbox for changing. Every change is a guarded statement, so it may be made beside a running daemon."""
+    state_dir = _state_dir(arguments)
+    if not os.path.exists(state_dir.database):
+        raise UserError(["there is no outbox yet"], hint="it is made by the first `watch`, `flush` or `upload`")
+    store = _writable(state_dir)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def _sandbox(arguments: argparse.Namespace) -> int:

@@ -377,7 +377,9 @@ class Run:
     gone: bool
     """The folder was not there when last looked for."""
     by_person: bool
-    """A person put it where it stands (``skip``, ``hold``): no change of the folder moves it."""
+    """A person skipped it: no change of the folder moves it."""
+    hold: bool
+    """A person wants to see every content of it before it is sent."""
     forced: bool
     """A person asked for it by ``upload`` or ``release``: holds do not apply to the approved fingerprint."""
 

@@ -114,6 +114,8 @@ def status_text(status: Mapping[str, Any], *, now: float) -> str:
     if server["since"]:
         words += f" (for {duration(now - server['since'])})"
     lines.append(words)
+    if status["paused"]:
+        lines.append("paused   nothing new is uploaded until `wandb-outbox resume`")
     counts = ", ".join(f"{number} {state}" for state, number in status["counts"].items() if number)
     lines.append(f"runs     {counts or 'none yet'}")
     if status["oldest_waiting_seconds"] is not None:

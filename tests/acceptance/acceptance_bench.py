@@ -321,8 +321,11 @@ def md5s_on_server(files: Mapping[str, FileView]) -> dict[str, str]:
 
 
 def outputs_of(server: Sandbox) -> list[ArtifactView]:
-    """Every version of the folders' own artifacts: without the artifacts that the SDK makes for tables."""
-    return [artifact for artifact in server.artifacts() if artifact.name.startswith("outputs-")]
+    """Every version of the folders' own artifacts: without those that the SDK makes for tables.
+
+    What a killed uploader began and never committed is no version: the server keeps it aside, and drops it in time.
+    """
+    return [each for each in server.artifacts() if each.name.startswith("outputs-") and each.version is not None]
 
 
 def artifact_of(server: Sandbox, run: RunView) -> ArtifactView:

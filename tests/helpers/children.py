@@ -50,8 +50,16 @@ class Child:
     """A process that has said ``ready`` and lives until its input is closed or it is killed."""
 
     def __init__(self, command: Sequence[str], *, user: int | None = None) -> None:
+        # The group as well: /proc shows open files only to a process with the same user and the same group.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=user, cwd="/", start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+            cwd="/",
+            start_new_session=True,
         )
         self.pid = self._process.pid
         first = self.line()

@@ -105,8 +105,10 @@ class Deliverer:
         self.gate = Gate(since=now())
         self.only: Sequence[int] | None = None
         """The keys to deliver, when not all: what a person named in ``upload``."""
+        self.paused = False
+        """A person asked for a pause: what is under way ends, nothing new starts."""
         self.accepting = True
-        """``False``: finish what is under way, start nothing (shutting down, paused)."""
+        """``False``: finish what is under way, start nothing (shutting down)."""
 
     # -- the step ----------------------------------------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class Deliverer:
         for message in self._sink.poll():
             self._handle(message)
         self._end_hung()
-        if self.accepting:
+        if self.accepting and not self.paused:
             self._probe_if_due()
             if self.gate.open:
                 self._claim_due()

@@ -505,6 +505,8 @@ class Intake:
             return "there is no file to upload in it"
         if taken.bytes > self._policy.max_bytes:
             return f"{taken.bytes:,} bytes are more than max_bytes ({self._policy.max_bytes:,})"
+        if run.hold:
+            return f"held by a person; {judgement.reason}"
         hold = tracked.root.hold if tracked.root.hold is not None else self._policy.hold
         if hold:
             return f"hold = true for this root; {judgement.reason}"

@@ -49,6 +49,7 @@ MIGRATIONS: tuple[str, ...] = (
       suspect               INTEGER NOT NULL DEFAULT 0,
       gone                  INTEGER NOT NULL DEFAULT 0,
       by_person             INTEGER NOT NULL DEFAULT 0,
+      hold                  INTEGER NOT NULL DEFAULT 0,
       forced                INTEGER NOT NULL DEFAULT 0,
       CHECK ((state = 'uploading') = (claim IS NOT NULL))
     ) STRICT;

@@ -28,7 +28,7 @@ _COLUMNS = (
     "key, path, root, kind, format, birth, state, reason, verdict, outcome, run_id, revision, incarnation, "
     "fingerprint, files, bytes, first_seen, completed_at, attempts, next_attempt_at, overrides, error_class, "
     "error_message, error_hint, entity, project, name, url, artifact, digest, delivered_fingerprint, uploaded_at, "
-    "warnings, claim, contacted, suspect, gone, by_person, forced"
+    "warnings, claim, contacted, suspect, gone, by_person, hold, forced"
 )
 
 # Counted once for each content that follows a delivered one, however often it changes before it is delivered.
@@ -488,10 +488,36 @@ class Store:
             key,
         )
 
+    def hold(self, key: int) -> bool:
+        """A person wants to see it first: what is queued is held, and so is every later content."""
+        with self._transaction():
+            self._change("UPDATE runs SET hold = 1 WHERE key = ? AND hold = 0", key)
+            return self._change(
+                "UPDATE runs SET state = 'held', forced = 0, reason = 'held by a person' WHERE key = ? AND state = 'queued'",
+                key,
+            ) or bool(self._value("SELECT hold AND state <> 'uploading' FROM runs WHERE key = ?", key))
+
+    def release(self, key: int, fingerprint: str) -> bool:
+        """A person approves this content: queued. A later content is held again if a hold applies to it."""
+        return self._change(
+            "UPDATE runs SET state = 'queued', forced = 1, by_person = 0, attempts = 0, next_attempt_at = NULL, "
+            "reason = 'released by a person' WHERE key = ?1 AND fingerprint = ?2 AND fingerprint <> '' "
+            "AND (state = 'held' OR (state = 'skipped' AND gone = 0))",
+            key, fingerprint,
+        )  # fmt: skip
+
+    def skip_by_person(self, key: int) -> bool:
+        """A person wants it left alone, whatever happens to the folder."""
+        return self._change(
+            "UPDATE runs SET state = 'skipped', by_person = 1, reason = 'skipped by a person' "
+            "WHERE key = ? AND state IN ('writing', 'held', 'queued', 'failed')",
+            key,
+        )
+
     def force(self, key: int, overrides: Overrides, judgement: Judgement, snapshot: Snapshot, *, now: float) -> bool:
         """A person asks for this folder as it is now: queued, whatever it waited for."""
         return self._change(
-            f"UPDATE runs SET state = 'queued', {_NEXT_REVISION.replace('?5', '?6')}, forced = 1, overrides = ?2, "
+            f"UPDATE runs SET state = 'queued', {_NEXT_REVISION.replace('?5', '?6')}, forced = 1, by_person = 0, overrides = ?2, "
             "verdict = ?3, outcome = ?4, reason = ?5, fingerprint = ?6, files = ?7, bytes = ?8, completed_at = ?9, "
             "attempts = 0, next_attempt_at = NULL, suspect = 0, gone = 0, mtime_ns = ?10, "
             "error_class = NULL, error_message = NULL, error_hint = NULL "
@@ -605,7 +631,7 @@ def _run(row: tuple[Any, ...]) -> Run:
     values[6] = State(row[6])
     values[20] = overrides_from_json(row[20])
     values[32] = tuple(json.loads(row[32]))
-    for index in (34, 35, 36, 37, 38):
+    for index in range(34, 40):
         values[index] = bool(row[index])
     return Run(*values)
 

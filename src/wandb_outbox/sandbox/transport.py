@@ -366,7 +366,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _carry_out(self, request: Request) -> Response:
         try:
             return self.server.handlers.handle(request)
-        except ConnectionError:
+        except (ConnectionError, _AbortError):
             raise
         except Exception:  # noqa: BLE001  (the client gets an answer, whatever went wrong)
             _log.exception("sandbox: internal error in %s %s", request.method, request.path)

@@ -153,7 +153,7 @@ class Executor:
         """Whether something can still be decided or delivered soon; never for a folder that is being written."""
         if self.deliverer.under_way or self.settling:
             return True
-        return self.waiting() > 0 and not self.deliverer.closed
+        return self.waiting() > 0 and not self.deliverer.closed and not self.deliverer.paused
 
     def waiting(self) -> int:
         """How many finished folders are not delivered yet and could be."""
@@ -215,6 +215,10 @@ class Executor:
         if version == self._data_version:
             return
         self._data_version = version
+        paused = bool(self.store.fact("paused"))
+        if paused != self.deliverer.paused:
+            self._log("paused" if paused else "resumed")
+            self.deliverer.paused = paused
         for request in self.store.requests():
             self.store.answer(request.id, self._answer(request), now=time.time())
 
@@ -231,10 +235,9 @@ class Executor:
                         problems.append(f"{error.message}; {error.hint}" if error.hint else error.message)
                 self.deliverer.recheck()
                 return {"keys": keys, "problems": problems}
-            case "retry":
-                done = [key for key in request.arguments["keys"] if self.store.retry(key)]
+            case "recheck":
                 self.deliverer.recheck()
-                return {"keys": done}
+                return {}
             case "flush":
                 self.intake.rescan()
                 while not self.intake.caught_up():

@@ -44,7 +44,11 @@ def upload(
         rows = _rows(executor.store, keys)
         show(executor.store, rows)
         open_rows = [run for run in rows if run.state in (State.QUEUED, State.UPLOADING)]
-        if not open_rows or (executor.deliverer.closed and not executor.deliverer.under_way):
+        if (
+            not open_rows
+            or executor.deliverer.paused
+            or (executor.deliverer.closed and not executor.deliverer.under_way)
+        ):
             break
     return keys, problems
 
@@ -93,12 +97,6 @@ def flush_beside(
         ):
             return
         time.sleep(FOLLOW_POLL)
-
-
-def ask_and_wait(store: Store, verb: str, arguments: dict[str, object], *, alive: Callable[[], bool]) -> dict[str, Any]:
-    """Leave a request for the running daemon and wait for its answer."""
-    request = store.ask(verb, arguments, now=time.time())
-    return _await_answer(store, request, stopped=lambda: False, alive=alive)
 
 
 def told(error: OutboxError) -> str:

@@ -1,0 +1,356 @@
+"""Who has a file of the folder open for writing: asked of real processes."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from children import NOBODY, Child, holding, public_directory, python, run_python, until
+
+from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type, is_remote
+from wandb_outbox.detect.writers import find_holders, ignore_lease_breaks, probe_lease, probe_order, probe_writers
+from wandb_outbox.folder import Selection, snapshot
+from wandb_outbox.model import Snapshot, WriterEvidence, Writers
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs files of one user and a look by another: only root can"
+)
+pytestmark = pytest.mark.skipif(
+    file_system_type("/tmp") not in LEASE_TYPES,  # noqa: S108  only asked for its file system
+    reason="the temporary directory lies on a file system without leases",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run folder with a log and results."""
+    (tmp_path / "run.log").write_text("log\n")
+    (tmp_path / "results.json").write_text("[]")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "part.jsonl").write_text("{}")
+    return tmp_path
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A run folder that every user may read."""
+    with public_directory() as path:
+        (path / "run.log").write_text("log\n")
+        yield path
+
+
+def probe(folder: Path, *, leases: bool = True, selection: Selection | None = None) -> WriterEvidence:
+    """What the two witnesses say now."""
+    return probe_writers(str(folder), snapshot(str(folder), (selection or Selection()).selector()), leases=leases)
+
+
+def probe_until_free(folder: Path) -> WriterEvidence:
+    """The same, once the kernel has finished with a file that was closed just now (up to 2 ms)."""
+    until(lambda: probe(folder).writers is Writers.FREE, what="the kernel letting go of a closed file")
+    return probe(folder)
+
+
+# -- the lease probe -------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_nobody_writes_to_is_free(folder: Path) -> None:
+    """Every file was asked, and nobody has one open."""
+    assert probe(folder) == WriterEvidence(Writers.FREE, "none of 3 files is open for writing")
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [("run.log", os.O_WRONLY | os.O_APPEND), ("results.json", os.O_WRONLY), ("sub/part.jsonl", os.O_RDWR)],
+)
+def test_an_open_file_is_a_writer_with_name_and_pid(folder: Path, name: str, flags: int) -> None:
+    """Append, write, read and write: each is seen while it lasts, at any depth, and no longer."""
+    with holding(folder / name, flags) as child:
+        found = probe(folder)
+        assert found.writers is Writers.WRITER
+        assert found.detail.startswith(f"{name} is open for writing by ")
+        assert found.detail.endswith(f" (pid {child.pid})")
+        child.end()
+        assert probe_until_free(folder).writers is Writers.FREE
+
+
+def test_a_reader_is_no_writer(folder: Path) -> None:
+    """A `tail -f` on the log does not keep the folder open."""
+    with holding(folder / "run.log", os.O_RDONLY):
+        assert probe(folder).writers is Writers.FREE
+
+
+def test_a_writer_that_was_killed_is_gone(folder: Path) -> None:
+    """The kernel closes what a killed process had open."""
+    with holding(folder / "run.log", os.O_WRONLY) as child:
+        assert probe(folder).writers is Writers.WRITER
+        child.kill()
+        assert probe_until_free(folder).writers is Writers.FREE
+
+
+def test_a_child_that_outlives_its_parent_keeps_the_folder_open(folder: Path) -> None:
+    """A forked worker that inherited the log counts as long as it lives."""
+    pause = "import time\nif os.fork():\n    sys.stdin.read()\nelse:\n    print(os.getpid(), flush=True)\n    time.sleep(60)"
+    with holding(folder / "run.log", os.O_WRONLY, pause=pause) as parent:
+        worker = int(parent.line())
+        try:
+            parent.end()
+            found = probe(folder)
+            assert found.writers is Writers.WRITER
+            assert f"(pid {worker})" in found.detail
+        finally:
+            os.kill(worker, signal.SIGKILL)
+    assert probe_until_free(folder).writers is Writers.FREE
+
+
+def test_a_shared_mapping_keeps_the_file_open_after_its_descriptor_is_closed(folder: Path) -> None:
+    """The kernel counts a writable mapping as a writer (overlayfs alone does not see it)."""
+    if file_system_type(str(folder)) == "overlay":
+        pytest.skip("overlayfs does not see a writer that only has a mapping")
+    with (folder / "results.json").open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 0)
+    with mapped:
+        found = probe(folder)
+        assert found.writers is Writers.WRITER
+        assert found.detail == "results.json is open for writing"
+    assert probe_until_free(folder).writers is Writers.FREE
+
+
+def test_wandbs_own_log_counts_as_a_writer(folder: Path) -> None:
+    """A live W&B run inside the folder is a living experiment, although wandb/ is never uploaded."""
+    log = folder / "wandb" / "offline-run-1" / "run-1.wandb"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    with holding(log, os.O_WRONLY):
+        found = probe(folder)
+    assert found.writers is Writers.WRITER
+    assert found.detail.startswith("wandb/offline-run-1/run-1.wandb is open for writing")
+
+
+@pytest.mark.parametrize("name", ["run.log", "events.out.tfevents.1", os.fsdecode(b"log\xff")])
+def test_a_file_that_is_left_out_counts_as_a_writer(folder: Path, name: str) -> None:
+    """Whoever excludes the logs still does not want half a run uploaded."""
+    (folder / name).touch()
+    with holding(folder / name, os.O_WRONLY):
+        assert probe(folder, selection=Selection(exclude=("*.log", "*.tfevents.*"))).writers is Writers.WRITER
+
+
+def test_files_that_vanished_or_were_replaced_are_nobodys(folder: Path) -> None:
+    """A name that is gone since the snapshot is no writer; the next snapshot sees the change."""
+    taken = snapshot(str(folder))
+    (folder / "run.log").unlink()
+    (folder / "results.json").unlink()
+    (folder / "results.json").symlink_to("nowhere")
+    shutil.rmtree(folder / "sub")
+    assert probe_writers(str(folder), taken).writers is Writers.FREE
+
+
+def test_a_fifo_in_a_files_place_is_not_trusted(folder: Path) -> None:
+    """What is no file any more cannot say that nobody writes; and nobody waits for it."""
+    taken = snapshot(str(folder))
+    (folder / "run.log").unlink()
+    os.mkfifo(folder / "run.log")
+    assert probe_writers(str(folder), taken).writers is Writers.UNKNOWN
+
+
+def test_logs_are_asked_first() -> None:
+    """What a living experiment holds open is found with the first questions."""
+    paths = ["a.json", "z.log", "wandb/run-1/run-1.wandb", "events.out.tfevents.7", "b.json"]
+    assert probe_order(paths) == ["events.out.tfevents.7", "wandb/run-1/run-1.wandb", "z.log", "a.json", "b.json"]
+
+
+def test_the_lease_is_given_back_at_once(folder: Path) -> None:
+    """After a probe a writer opens the file without waiting, and without breaking any lease."""
+    assert probe_lease(str(folder), "run.log") is Writers.FREE
+    descriptor = os.open(folder / "run.log", os.O_WRONLY | os.O_NONBLOCK)
+    assert fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+    os.close(descriptor)
+
+
+def test_probing_changes_nothing(folder: Path) -> None:
+    """Neither times nor content of the experiment's files change by being asked about."""
+    before = snapshot(str(folder))
+    probe(folder)
+    assert snapshot(str(folder)) == before
+
+
+# -- SIGIO -----------------------------------------------------------------------------------------------------------
+
+HOLD_A_LEASE = """
+import fcntl, os, signal, sys
+from wandb_outbox.detect.writers import ignore_lease_breaks
+signal.signal(signal.SIGIO, signal.SIG_DFL)
+if sys.argv[2] == "ignore":
+    ignore_lease_breaks()
+f = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("ignore", 0), ("die", -signal.SIGIO)])
+def test_a_lease_break_does_not_kill_a_prober_that_ignores_it(folder: Path, how: str, code: int) -> None:
+    """A writer that comes while the lease is held sends SIGIO, whose default action ends the process."""
+    with python(HOLD_A_LEASE, str(folder / "run.log"), how) as prober:
+        with pytest.raises(BlockingIOError):
+            os.open(folder / "run.log", os.O_WRONLY | os.O_NONBLOCK)
+        assert prober.end() == code
+
+
+def test_ignoring_lease_breaks_is_what_it_says() -> None:
+    """The handler is the kernel's own "ignore", which costs nothing and survives threads."""
+    before = signal.getsignal(signal.SIGIO)
+    try:
+        ignore_lease_breaks()
+        assert signal.getsignal(signal.SIGIO) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGIO, before)
+
+
+# -- without leases --------------------------------------------------------------------------------------------------
+
+
+def test_without_leases_nobody_in_sight_is_unknown(folder: Path) -> None:
+    """/proc can say yes, never no."""
+    assert probe(folder, leases=False) == WriterEvidence(Writers.UNKNOWN, "the lease probe is turned off")
+
+
+def test_without_leases_a_writer_in_sight_is_a_writer(folder: Path) -> None:
+    """/proc names file and process."""
+    with holding(folder / "sub" / "part.jsonl", os.O_RDWR) as child:
+        found = probe(folder, leases=False)
+        assert found.writers is Writers.WRITER
+        assert found.detail.startswith("sub/part.jsonl is open for writing by ")
+        assert f"(pid {child.pid})" in found.detail
+
+
+def test_without_leases_a_reader_is_no_writer(folder: Path) -> None:
+    """The access mode of a descriptor is told by its link in /proc."""
+    with holding(folder / "run.log", os.O_RDONLY):
+        assert probe(folder, leases=False).writers is Writers.UNKNOWN
+
+
+def test_holders_are_found_for_one_file_or_all_and_never_for_a_folder_with_a_longer_name(tmp_path: Path) -> None:
+    """`run-1` is not `run-10`."""
+    for name in ("run-1", "run-10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.log").touch()
+        (tmp_path / name / "b.log").touch()
+    with holding(tmp_path / "run-1" / "a.log", os.O_WRONLY) as child:
+        assert [(h.pid, h.file) for h in find_holders(str(tmp_path / "run-1"))] == [(child.pid, "a.log")]
+        assert list(find_holders(str(tmp_path / "run-1"), only="b.log")) == []
+        assert list(find_holders(str(tmp_path / "run-10"))) == []
+
+
+def test_our_own_open_files_are_not_named_as_holders(folder: Path) -> None:
+    """The daemon does not point at itself."""
+    with (folder / "run.log").open("a"):
+        assert list(find_holders(str(folder))) == []
+
+
+def test_a_file_system_without_leases_is_unknown() -> None:
+    """Where a lease may lie, its answer is not asked for."""
+    nothing = Snapshot((), (), "1:1", 0)
+    found = probe_writers("/proc/self/task", nothing)
+    assert found.writers is Writers.UNKNOWN
+    assert "the file system (proc) does not keep leases" in found.detail
+
+
+# -- as another user -------------------------------------------------------------------------------------------------
+
+PROBE_AS_NOBODY = """
+import sys
+from wandb_outbox.detect.writers import probe_writers
+from wandb_outbox.folder import Selection, snapshot
+selector = Selection(exclude=tuple(sys.argv[2:])).selector()
+become_nobody()
+taken = snapshot(sys.argv[1], selector)
+found = probe_writers(sys.argv[1], taken)
+print(found.writers.value, found.detail, sep="|")
+"""
+
+
+@needs_root
+def test_another_users_files_are_unknown_without_the_capability(public: Path) -> None:
+    """Without CAP_LEASE the kernel refuses the lease, and the reason names the file."""
+    assert run_python(PROBE_AS_NOBODY, str(public)).strip() == (
+        "unknown|no lease on run.log: it belongs to another user, and we have no CAP_LEASE"
+    )
+
+
+@needs_root
+def test_our_own_files_need_no_capability(public: Path) -> None:
+    """The owner may ask, whoever else is on the box."""
+    os.chown(public / "run.log", NOBODY, NOBODY)
+    assert run_python(PROBE_AS_NOBODY, str(public)).startswith("free|")
+
+
+@needs_root
+def test_a_writer_of_our_own_is_found_among_another_users_files(public: Path) -> None:
+    """Where leases are refused, /proc still shows the processes of our own user."""
+    (public / "run.log").chmod(0o666)
+    hold = f"exec 3>>{public}/run.log; echo ready; read line"
+    with Child(["/bin/sh", "-c", hold], user=NOBODY) as child:
+        told = run_python(PROBE_AS_NOBODY, str(public)).strip()
+    assert told == f"writer|run.log is open for writing by sh (pid {child.pid})"
+
+
+@needs_root
+def test_excluding_a_file_ends_the_doubt_about_it(public: Path) -> None:
+    """A file of another user that is left out does not make the whole folder unknown."""
+    os.chown(public / "run.log", NOBODY, NOBODY)
+    (public / "foreign.log").write_text("x")
+    assert run_python(PROBE_AS_NOBODY, str(public)).startswith("unknown|no lease on foreign.log")
+    assert run_python(PROBE_AS_NOBODY, str(public), "foreign.log").startswith("free|")
+
+
+@needs_root
+def test_root_sees_a_writer_of_any_user(public: Path) -> None:
+    """The service with CAP_LEASE needs no rights on the files but to read them."""
+    (public / "run.log").chmod(0o666)
+    with Child(["/bin/sh", "-c", f"exec 3>>{public}/run.log; echo ready; read line"], user=NOBODY) as child:
+        found = probe(public)
+    assert found == WriterEvidence(Writers.WRITER, f"run.log is open for writing by sh (pid {child.pid})")
+
+
+# -- file systems ----------------------------------------------------------------------------------------------------
+
+
+def test_the_file_system_is_that_of_the_nearest_parent_that_is_there(tmp_path: Path) -> None:
+    """A state directory that is not made yet lies where its parent lies."""
+    assert file_system_type(str(tmp_path / "not" / "yet")) == file_system_type(str(tmp_path))
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/proc/self/fd", "proc"), ("/sys/kernel", "sysfs")])
+def test_mounts_are_told_apart(path: str, kind: str) -> None:
+    """The type comes from the mount that the path lies on."""
+    assert file_system_type(path) == kind
+
+
+def test_the_file_system_agrees_with_stat1(tmp_path: Path) -> None:
+    """The kernel's own tool names the same type."""
+    said = subprocess.run(
+        ["/usr/bin/stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    name = said.stdout.strip()
+    names = {"ext2/ext3": {"ext2", "ext3", "ext4"}, "overlayfs": {"overlay"}}
+    assert file_system_type(str(tmp_path)) in names.get(name, {name})
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "lustre", "fuse", "fuse.sshfs", "fuse.s3fs", "virtiofs", "9p"])
+def test_network_file_systems_are_remote(kind: str) -> None:
+    """Other machines can write there unseen."""
+    assert is_remote(kind)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "fusectl", "unknown"])
+def test_local_file_systems_are_not_remote(kind: str) -> None:
+    """Events and locks can be trusted there."""
+    assert not is_remote(kind)
