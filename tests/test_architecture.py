@@ -19,6 +19,7 @@ ROOMS = (
     # In the order of the data's way; each may import itself and the rooms above it.
     "model",
     "errors",
+    "steps",
     "folder",
     "settings",
     "formats",

@@ -41,7 +41,7 @@ STATE_MEANINGS: Mapping[State, str] = {
 }
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.WRITING: frozenset({State.HELD, State.QUEUED, State.FAILED, State.SKIPPED}),
+    State.WRITING: frozenset({State.HELD, State.QUEUED, State.UPLOADED, State.FAILED, State.SKIPPED}),
     State.HELD: frozenset({State.WRITING, State.QUEUED, State.SKIPPED}),
     State.QUEUED: frozenset({State.WRITING, State.HELD, State.UPLOADING, State.FAILED, State.SKIPPED}),
     State.UPLOADING: frozenset({State.WRITING, State.QUEUED, State.UPLOADED, State.FAILED, State.SKIPPED}),
@@ -49,7 +49,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.FAILED: frozenset({State.WRITING, State.QUEUED, State.SKIPPED}),
     State.SKIPPED: frozenset({State.WRITING, State.QUEUED}),
 }
-"""Every legal change of state. The store refuses all others."""
+"""Every legal change of state; the store makes no others. ``writing`` to ``uploaded``: what the server has was put back."""
 
 
 class Verdict(StrEnum):

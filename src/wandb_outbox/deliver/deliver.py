@@ -28,6 +28,7 @@ from wandb_outbox.errors import (
 from wandb_outbox.model import Run, run_id
 from wandb_outbox.outbox.retry import ATTEMPT_CAP, backoff
 from wandb_outbox.outbox.store import Store
+from wandb_outbox.steps import step
 
 SMALL = 8_000_000
 """Bytes below which a delivery shares the uploader with up to :data:`SMALL_AT_A_TIME` others."""
@@ -97,12 +98,13 @@ class Deliverer:
         self._probe_sent: float | None = None
         self._verified_at = float("-inf")
         self._busy_at = tick()
+        self._messages: list[dict[str, Any]] = []
         self._spent = False
         self._accused: dict[int, OutboxError] = {}
         """Deliveries whose uploader was ended for them, until the server says whether it was there."""
         self._told_uploads: object = None
         self._told_at = float("-inf")
-        self.gate = Gate(since=now())
+        self.gate = Gate(since=tick())
         self.only: Sequence[int] | None = None
         """The keys to deliver, when not all: what a person named in ``upload``."""
         self.paused = False
@@ -114,8 +116,11 @@ class Deliverer:
 
     def step(self) -> float:
         """One turn; returns in how many seconds the next is due if nothing happens before."""
-        for message in self._sink.poll():
-            self._handle(message)
+        self._messages += self._sink.poll()
+        while self._messages:
+            # Taken off only when it is recorded: a full disk must not lose a receipt.
+            self._handle(self._messages[0])
+            del self._messages[0]
         self._end_hung()
         if self.accepting and not self.paused:
             self._probe_if_due()
@@ -133,7 +138,9 @@ class Deliverer:
     @property
     def closed(self) -> bool:
         """Whether the server was asked, and the answer was not yes."""
-        return self.gate.state not in (ServerState.ONLINE, ServerState.UNKNOWN) and self._probe_sent is None
+        if self._probe_sent is not None or self.gate.open:
+            return False
+        return self.gate.state is not ServerState.UNKNOWN or self.gate.next_probe > self._tick()
 
     def recheck(self) -> None:
         """Ask the server again now, whatever the backoff says."""
@@ -170,13 +177,16 @@ class Deliverer:
                 recorded = self._store.contact(
                     flight.run.key, self._claim, run_id=message["run_id"], incarnation=message["incarnation"]
                 )
+                step("deliver.contact-recorded")
                 if recorded:
                     self._sink.allow(flight.run.key)
             case "progress":
                 flight.stage = message["stage"]
             case "receipt":
                 receipt = receipt_from_json(message)
+                step("deliver.receipt-arrived")
                 self._store.uploaded(flight.run.key, self._claim, receipt, now=self._now())
+                step("deliver.uploaded")
                 del self._flights[flight.run.key]
                 self._verified_at = self._tick()
                 self._set_gate(after_delivery(self.gate))
@@ -203,7 +213,7 @@ class Deliverer:
                 self._use_up(flight, error)
             case Offline() | Throttled() | Unauthorized() | DiskFull():
                 self._put_back(flight, error, used=False)
-                self._set_gate(after_error(self.gate, error, now=self._now(), chance=self._chance()))
+                self._set_gate(after_error(self.gate, error, now=self._tick(), chance=self._chance()))
             case RunDeleted():
                 incarnation = run.incarnation + 1
                 self._store.renew(
@@ -251,6 +261,7 @@ class Deliverer:
             used=used,
             suspect=suspect,
         )
+        step("deliver.put-back")
         del self._flights[flight.run.key]
         self._log(
             "put-back", path=flight.run.path, run=flight.run.run_id, error=type(error).__name__, reason=error.message,
@@ -321,7 +332,7 @@ class Deliverer:
     # -- the server --------------------------------------------------------------------------------------------------
 
     def _probe_if_due(self) -> None:
-        if self.gate.open or self._probe_sent is not None or self.gate.next_probe > self._now():
+        if self.gate.open or self._probe_sent is not None or self.gate.next_probe > self._tick():
             return
         if len(self._flights) > len(self._accused):
             return  # what is under way will tell
@@ -336,16 +347,25 @@ class Deliverer:
             ServerState(message["state"]), message["detail"], message.get("entity"), message.get("retry_after")
         )
         self._sentence(answer)
-        self._set_gate(after_answer(self.gate, answer, now=self._now(), chance=self._chance()))
+        self._set_gate(after_answer(self.gate, answer, now=self._tick(), chance=self._chance()))
 
     def _set_gate(self, gate: Gate) -> None:
         if gate.state is not self.gate.state:
-            self._log("server", state=gate.state.value, detail=gate.detail, next_probe=gate.next_probe or None)
+            self._log("server", state=gate.state.value, detail=gate.detail, next_probe=self._wall(gate.next_probe))
         self.gate = gate
         self._store.set_fact(
             "server",
-            {"state": gate.state.value, "since": gate.since, "detail": gate.detail, "next_probe": gate.next_probe},
+            {
+                "state": gate.state.value,
+                "since": self._wall(gate.since),
+                "detail": gate.detail,
+                "next_probe": self._wall(gate.next_probe),
+            },
         )
+
+    def _wall(self, tick: float) -> float | None:
+        """The gate's ticks as a time for people; to the second, so that telling it again changes nothing."""
+        return round(self._now() + tick - self._tick()) if tick else None
 
     # -- claiming ----------------------------------------------------------------------------------------------------
 
@@ -383,6 +403,7 @@ class Deliverer:
     def _launch(self, run: Run | None, *, alone: bool) -> None:
         if run is None:
             return
+        step("deliver.claimed")
         tick = self._tick()
         self._flights[run.key] = Flight(run, tick, tick, run.bytes >= SMALL, alone)
         self._busy_at = tick
@@ -390,6 +411,7 @@ class Deliverer:
             "uploading", path=run.path, run=run.run_id, files=run.files, bytes=run.bytes, attempt=run.attempts + 1
         )
         self._sink.send(self._job_of(run))
+        step("deliver.handed-over")
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
@@ -416,5 +438,5 @@ class Deliverer:
         due = self._store.next_attempt_at()
         if due is None:
             return 60.0
-        wake = max(due, self.gate.next_probe if not self.gate.open else 0.0)
-        return min(max(wake - self._now(), 0.0), 60.0)
+        probe = 0.0 if self.gate.open else self.gate.next_probe - self._tick()
+        return min(max(due - self._now(), probe, 0.0), 60.0)

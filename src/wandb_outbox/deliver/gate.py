@@ -21,7 +21,10 @@ DISK_PROBE = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """``next_probe`` is the earliest time to ask again; ``failures`` counts those since the last verified delivery."""
+    """``next_probe`` is the earliest time to ask again; ``failures`` counts those since the last verified delivery.
+
+    All times here are ticks of a monotonic clock: a wall clock that is set back must not keep the gate closed.
+    """
 
     state: ServerState = ServerState.UNKNOWN
     since: float = 0.0

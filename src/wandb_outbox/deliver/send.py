@@ -30,6 +30,7 @@ from wandb_outbox.errors import FolderChanged, NotVerified, OutboxError, Rejecte
 from wandb_outbox.folder import Selection, snapshot
 from wandb_outbox.model import Plan, PlannedArtifact, Receipt, Snapshot, run_id
 from wandb_outbox.plan import make_plan
+from wandb_outbox.steps import step
 
 API_TIMEOUT = 20
 READ_BACK_FOR = 60.0
@@ -117,6 +118,7 @@ class _Delivery:
         if not before.files:
             raise Rejected(f"{job.request.path}: there is no file to upload", hint="everything in it is left out")
         plan = make_plan(job.request, before)
+        step("send.planned")
         entity = plan.entity or self._default_entity()
         self._enter(Stage.IDENTIFY)
         identity = self._identify(plan, entity)
@@ -126,6 +128,7 @@ class _Delivery:
             receipt = self._delivered_already(identity, identity.remote, plan, entity)
             if receipt is not None:
                 return receipt
+        step("send.identified")
         self._contact(identity.run_id, identity.incarnation)
         artifact = self._send(plan, entity, identity, before)
         self._enter(Stage.VERIFY)
@@ -141,7 +144,9 @@ class _Delivery:
             if remote is None or self._is_ours(remote):
                 return Identity(job.request.run_id, job.request.incarnation, remote)
         for incarnation in itertools.count(job.request.incarnation):
-            candidate = run_id(job.request.site, job.request.path, incarnation)
+            # The recorded id first: a folder that was renamed before its first contact keeps it.
+            recorded = incarnation == job.request.incarnation
+            candidate = job.request.run_id if recorded else run_id(job.request.site, job.request.path, incarnation)
             remote = self._find(entity, plan.project, candidate)
             if remote is None:
                 break
@@ -197,7 +202,6 @@ class _Delivery:
         self._api.flush()  # type: ignore[no-untyped-call]
         try:
             remote = self._api.run(f"{entity}/{project}/{candidate}")
-            remote.load(force=True)
         except (ValueError, wandb.errors.CommError) as error:
             if _is_absent(error):
                 return None
@@ -245,11 +249,14 @@ class _Delivery:
         self._rows += len(rows)
         self._enter(Stage.INIT)
         run = self._open(plan, entity, identity)
+        step("send.opened")
         try:
             self._enter(Stage.CONTENT)
             self._send_content(run, plan, rows)
+            step("send.content-sent")
             self._enter(Stage.ARTIFACT)
             artifact = self._send_artifact(run, plan.artifacts[0])
+            step("send.artifact-committed")
             self._check_unchanged(before)
         except FolderChanged:
             # The next revision resumes this run: end it in order. After any other failure that could block for
@@ -259,6 +266,7 @@ class _Delivery:
             raise
         self._enter(Stage.FINISH)
         run.finish(exit_code=plan.exit_code)
+        step("send.finished")
         return artifact
 
     def _check_unchanged(self, before: Snapshot) -> None:
@@ -370,6 +378,7 @@ class _Delivery:
     def _seal(
         self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact
     ) -> Receipt:
+        step("send.read-back")
         summary = remote.summary
         for key in stale_keys(_plain(remote.summary_metrics), plan):
             summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded
@@ -384,6 +393,7 @@ class _Delivery:
                 }
             }
         )
+        step("send.sealed")
         return self._receipt(plan, entity, identity, remote, artifact)
 
     def _receipt(

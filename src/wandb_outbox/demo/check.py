@@ -87,8 +87,13 @@ def runs_of(folder: str, runs: Sequence[RunView]) -> list[RunView]:
 
 
 def folder_artifacts(artifacts: Sequence[ArtifactView]) -> list[ArtifactView]:
-    """The committed versions of artifacts that hold whole folders (the SDK makes others, for tables)."""
-    return [each for each in artifacts if each.type == ARTIFACT_TYPE and each.state == "COMMITTED"]
+    """The committed versions of artifacts that hold whole folders."""
+    return [each for each in artifacts if is_of_folder(each) and each.state == "COMMITTED"]
+
+
+def is_of_folder(artifact: ArtifactView) -> bool:
+    """Whether it holds a whole folder; the SDK makes others, for tables."""
+    return artifact.type == ARTIFACT_TYPE
 
 
 def stamps_of(folder: str) -> dict[str, Stamp]:

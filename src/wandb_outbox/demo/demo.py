@@ -35,6 +35,7 @@ from wandb_outbox.demo.check import (
     Stamp,
     digests_of,
     folder_artifacts,
+    is_of_folder,
     problems,
     runs_of,
     stamps_of,
@@ -53,7 +54,7 @@ POLL = 0.4
 """Seconds between two looks at the outbox."""
 ENDING = 10.0
 """Seconds that a process gets to end in order."""
-WIDTH = 150
+WIDTH = 160
 """Columns for the table where there is no terminal to ask."""
 
 SETTINGS: Mapping[str, str] = {
@@ -65,7 +66,7 @@ SETTINGS: Mapping[str, str] = {
 
 QUEUED_WHILE_OFFLINE = 3
 """How many folders must be queued before the network comes back."""
-SLOW_PUT = 3_000_000
+SLOW_PUT = 1_500_000
 """Bytes a second, so that an upload has a middle in which the daemon can be killed."""
 MIDDLE = 0.2
 """The share of the large folder that must have been sent when the daemon is killed."""
@@ -127,7 +128,11 @@ CAST: Sequence[Role] = (
         Experiment("online_best_of_n", "Qwen/Qwen3-8B", "vllm", "gsm8k", "prm", kind=Kind.KILLED, torn=True),
         0.25,
     ),
-    Role("baseline_seed44", Experiment(model="deepseek/deepseek-chat", backend="openrouter", seed=44, kind=Kind.INCOMPLETE), 0.25),
+    Role(
+        "baseline_seed44",
+        Experiment(model="deepseek/deepseek-chat", backend="openrouter", seed=44, kind=Kind.INCOMPLETE),
+        0.25,
+    ),
 )  # fmt: skip
 
 
@@ -177,7 +182,7 @@ class Story:
         self._left: dict[str, Mapping[str, Stamp]] = {}
         self._wrong: list[Problem] = []
         self._url = ""
-        self._client = SandboxClient("")
+        self._cut_at = 0.0
         for name in ("home", "tmp", "outputs", "downloads"):
             os.mkdir(self._path(name))
 
@@ -216,8 +221,7 @@ class Story:
         self._start("server", "-m", "wandb_outbox", *words)
         self._until("the sandbox to listen", lambda: os.path.exists(port_file))
         self._url = f"http://127.0.0.1:{Path(port_file).read_text('ascii').strip()}"
-        self._client = SandboxClient(self._url)
-        self._client.wait_ready()
+        self._server.wait_ready()
         self._say(f"a W&B server on this machine: {self._url} (no account, nothing leaves this machine)")
 
     def _start_daemon(self, words: str) -> None:
@@ -238,7 +242,8 @@ class Story:
         self._say(f"{len(CAST)} experiments started, writing into outputs/{day}/")
 
     def _cut_the_network(self) -> None:
-        self._client.inject(Fault("any", "reset"))
+        self._server.inject(Fault("any", "reset"))
+        self._cut_at = self.seconds
         self._say("network cut: every connection to the server is reset")
 
     def _wait_for_a_queue(self) -> None:
@@ -252,9 +257,9 @@ class Story:
         self._say(f"the daemon knows that it is offline, and goes on collecting: {counts}")
 
     def _bring_the_network_back(self) -> None:
-        self._client.clear_faults()
-        self._client.inject(Fault("put", "slow", bytes_per_second=SLOW_PUT))
-        self._say(f"network back, but slow ({size(SLOW_PUT)}/s)")
+        self._server.clear_faults()
+        self._server.inject(Fault("put", "slow", bytes_per_second=SLOW_PUT))
+        self._say(f"network back after {self.seconds - self._cut_at:.1f} s, but slow ({size(SLOW_PUT)}/s)")
 
     def _kill_the_daemon_during_an_upload(self) -> None:
         folder = next(folder for folder, role in self._roles.items() if role.folder == LARGE)
@@ -262,27 +267,27 @@ class Story:
 
         def in_the_middle() -> dict[str, Any] | None:
             uploads: list[dict[str, Any]] = self._status()["uploads"]
-            return next(
-                (
-                    each
-                    for each in uploads
-                    if each["path"] == path and each["bytes_sent"] > MIDDLE * each["bytes_total"]
-                ),
-                None,
-            )
+            if self._seen.get(path) == "uploaded":
+                raise Failed(f"{folder} was uploaded before the daemon could be killed in its middle")
+            under_way = [each for each in uploads if each["path"] == path]
+            return next((each for each in under_way if each["bytes_sent"] > MIDDLE * each["bytes_total"]), None)
 
         upload = self._until(f"{folder} to be uploading", in_the_middle)
+        if not self._leftover():
+            raise Failed(f"{folder} is being uploaded, and no process of the daemon's was found that does it")
         daemon = self._processes.pop("daemon")
         daemon.kill()
         daemon.wait()
         sent = f"{size(upload['bytes_sent'])} of {size(upload['bytes_total'])}"
         self._say(f"daemon killed -9 during the upload of {folder} ({sent} sent)")
         self._until("the uploader of the killed daemon to end", lambda: not self._leftover())
-        self._client.clear_faults()
-        committed = [each for each in folder_artifacts(self._client.artifacts()) if each.logged_by == upload["id"]]
-        if committed:
-            raise Failed(f"{folder} was uploaded before the daemon could be killed: nothing was shown")
-        self._say("its uploader ended with it; the server has half an upload and no artifact of it")
+        self._server.clear_faults()
+        states = [
+            each.state for each in self._server.artifacts() if each.logged_by == upload["id"] and is_of_folder(each)
+        ]
+        if states != ["PENDING"]:
+            raise Failed(f"the kill did not come in the middle of the upload: the artifact is {states or 'not there'}")
+        self._say("its uploader ended with it; the server has half an upload, and an artifact that is pending")
 
     def _wait_for_all(self) -> None:
         def done() -> bool:
@@ -303,7 +308,7 @@ class Story:
 
     def _gather(self) -> Evidence:
         rows = {os.path.relpath(row["path"], self._path("outputs")): row for row in self._rows()}
-        artifacts = self._client.artifacts()
+        artifacts = self._server.artifacts()
         downloaded = self._fetch(
             [f"{each.entity}/{each.project}/{each.name}:{each.version}" for each in folder_artifacts(artifacts)]
         )
@@ -312,13 +317,13 @@ class Story:
             path = self._path("outputs", folder)
             digests, now = digests_of(path), stamps_of(path)
             folders.append(Folder(folder, role.experiment.kind, self._left[folder], now, digests, rows.get(folder)))
-        return Evidence(folders, self._client.runs(), artifacts, downloaded, self._leftover())
+        return Evidence(folders, self._server.runs(), artifacts, downloaded, self._leftover())
 
     def _fetch(self, artifacts: Sequence[str]) -> dict[str, dict[str, str]]:
         """Download every artifact as a person would, in a process of its own; returns the digests of its files."""
         self._say("every artifact is downloaded again with wandb.Api, and compared byte by byte")
         targets = {name: self._path("downloads", str(number)) for number, name in enumerate(artifacts)}
-        process = self._start("fetch", "-c", _FETCH, stdin=subprocess.PIPE)
+        process = self._start("fetch", "-c", _FETCH, stdin=subprocess.PIPE, mark=self._mark)
         try:
             process.communicate(json.dumps(targets).encode(), timeout=PATIENCE)
         except subprocess.TimeoutExpired as error:
@@ -326,6 +331,10 @@ class Story:
         if process.returncode != 0:
             raise Failed(f"the download with wandb.Api failed:\n{self._tail('fetch')}")
         return {name.rpartition("/")[2]: digests_of(target) for name, target in targets.items()}
+
+    @property
+    def _server(self) -> SandboxClient:
+        return SandboxClient(self._url)
 
     def _leftover(self) -> list[int]:
         """The processes that the daemon started and that are still there: they carry the mark of its outbox."""
@@ -402,8 +411,13 @@ class Story:
 
     # -- processes ---------------------------------------------------------------------------------------------------
 
-    def _start(self, name: str, *words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        """Start one of our own processes; what it prints goes to a file in the directory."""
+    def _start(
+        self, name: str, *words: str, stdin: int = subprocess.DEVNULL, mark: str | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start one of our own processes; what it prints goes to a file in the directory.
+
+        ``mark`` is for one that uses the SDK itself: the SDK's own process could outlive it, and is found by that.
+        """
         with open(self._log_file(name), "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", *words],
@@ -411,7 +425,7 @@ class Story:
                 stdout=log,
                 stderr=log,
                 cwd=self._directory,
-                env=self._environment(),
+                env=self._environment() | ({MARK: mark} if mark else {}),
                 # Ctrl-C is for us: we end the others in order.
                 start_new_session=True,
             )
@@ -429,9 +443,8 @@ class Story:
             "WANDB_API_KEY": DEFAULT_KEY,
             "WANDB_SILENT": "true",
             "WANDB_ERROR_REPORTING": "false",
-            MARK: self._mark,
         }
-        return made | SETTINGS
+        return {**made, **SETTINGS}
 
     def _stop(self, name: str) -> int | None:
         """Ask one of our processes to end, insist after a while; returns its exit code."""
@@ -439,7 +452,8 @@ class Story:
         if process is None:
             return None
         if process.stdin is not None:
-            process.stdin.close()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
         if process.poll() is None:
             process.terminate()
             try:
@@ -509,10 +523,10 @@ def table_of(evidence: Evidence, found: Sequence[Problem]) -> Table:
 
 def facts_of(evidence: Evidence) -> Iterator[str]:
     """What was found to be true, in sentences, when nothing is wrong."""
-    count = len(evidence.folders)
+    versions = folder_artifacts(evidence.artifacts)
     files = [digest for folder in evidence.folders for digest in folder.digests.values()]
     total = sum(stamp.size for folder in evidence.folders for stamp in folder.now.values())
-    yield f"{count} folders, {len(evidence.runs)} runs, {len(folder_artifacts(evidence.artifacts))} artifact versions: nothing twice"
+    yield f"{len(evidence.folders)} folders, {len(evidence.runs)} runs, {len(versions)} artifact versions: nothing twice"
     yield f"{len(files)} files, {size(total)}: what W&B gives back is byte by byte what is on disk"
     yield "the killed experiment is a failed run with the tag crashed, the incomplete one has the tag incomplete"
     yield "no file of any folder was touched, and no process is left over"

@@ -156,6 +156,8 @@ class Watcher:
             self._paths.clear()
             self._overflows += 1
             self._overflowed = True
+        with contextlib.suppress(OSError):
+            self._inotify.stop()  # its thread is dead, its descriptors are not
         self._inotify = self._start()
         for path in paths:
             self.watch(path)

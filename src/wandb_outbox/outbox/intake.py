@@ -16,12 +16,13 @@ from wandb_outbox.detect.mounts import file_system_type, is_remote
 from wandb_outbox.detect.scan import Found, Recognise, look, scan
 from wandb_outbox.detect.watch import Sighting, Watcher
 from wandb_outbox.detect.writers import probe_writers
-from wandb_outbox.errors import FolderChanged, OutboxError
+from wandb_outbox.errors import DiskFull, FolderChanged, OutboxError, StateUnusable
 from wandb_outbox.folder import OWN_DIRECTORY, FolderGone, Selector, birth_of, snapshot
 from wandb_outbox.formats import done_when, evidence, recognise
 from wandb_outbox.model import FormatEvidence, Judgement, Kind, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.settings import RootSettings
+from wandb_outbox.steps import step
 
 LOOK_GAP = 0.5
 """Seconds between two looks at one folder, however many events come."""
@@ -374,6 +375,9 @@ class Intake:
         tracked.looked = self._tick()
         try:
             self._judge(tracked)
+        except (DiskFull, StateUnusable):
+            self._schedule(tracked, self._tick() + LOOK_GAP)
+            raise
         except FolderGone:
             self._vanished(tracked.path)
         except FolderChanged:
@@ -444,6 +448,7 @@ class Intake:
                 path=tracked.path, root=root, kind=Kind.FOLDER, format=tracked.format, birth=taken.birth, site=self._site,
                 now=self._now(),
             )  # fmt: skip
+            step("intake.row-added")
         if run.gone:
             self._store.return_(run.key)
         if run.birth != taken.birth and run.state is not State.UPLOADING:
@@ -469,6 +474,7 @@ class Intake:
                 rhythm = self._rhythm(tracked)
                 tracked.due = self._tick() + (rhythm if wait is None else min(wait, rhythm))
                 return
+        step("intake.queued")
         tracked.trace = None
         after = self._store.get(run.key)
         if after is not None and after.state is not run.state:

@@ -7,6 +7,7 @@ and says so by returning ``False``. Times are arguments; nothing here reads a cl
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -30,6 +31,9 @@ _COLUMNS = (
     "error_message, error_hint, entity, project, name, url, artifact, digest, delivered_fingerprint, uploaded_at, "
     "warnings, claim, contacted, suspect, gone, by_person, hold, forced"
 )
+
+# Further away than any wait of ours means that the clock was set back since: then it is due, too.
+_DUE = "(coalesce(next_attempt_at, 0) <= {now} OR next_attempt_at > {now} + 7200)"
 
 # Counted once for each content that follows a delivered one, however often it changes before it is delivered.
 _NEXT_REVISION = (
@@ -89,6 +93,34 @@ class Store:
         return store
 
     @classmethod
+    def open_or_rebuild(cls, state_dir: StateDir, *, now: float) -> tuple[Store, str | None]:
+        """The same for the executor, which holds the lock: a damaged database is set aside, and a new one begun.
+
+        Nothing is lost by it but the history of attempts: folders are found by the rescan, and what the server has is
+        recognised by the run ids and by what their configs say. Returns the store, and where the old one lies.
+        """
+        damage: sqlite3.DatabaseError | None = None
+        try:
+            store = cls.open(state_dir)
+            answer = store._value("PRAGMA quick_check(1)")  # noqa: SLF001  our own
+            if answer == "ok":
+                return store, None
+            store.close()
+        except sqlite3.DatabaseError as error:
+            damage = error
+        except StateUnusable as error:
+            if not isinstance(error.__cause__, sqlite3.DatabaseError):
+                raise
+            damage = error.__cause__
+            if damage.sqlite_errorcode not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+        copy = f"{state_dir.database}.damaged-{now:.0f}"
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(state_dir.database + suffix, copy + suffix)
+        return cls.open(state_dir), copy
+
+    @classmethod
     def read(cls, state_dir: StateDir) -> Store | None:
         """Open for reading only, or ``None`` when there is no outbox yet. Works with the daemon dead or alive.
 
@@ -106,7 +138,9 @@ class Store:
                 uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False,
             )  # fmt: skip
             store = cls(connection, path=path)
-            store._check_version()
+            if store._check_version() == 0:
+                store.close()
+                return None  # it is being made just now
         except sqlite3.Error as error:
             raise StateUnusable(
                 f"the outbox {path} cannot be read ({error})",
@@ -126,9 +160,15 @@ class Store:
         connection.execute("PRAGMA foreign_keys = ON")
         version = self._check_version()
         for number in range(version, schema.VERSION):
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {schema.MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
-            )
+            try:
+                connection.executescript(
+                    f"BEGIN IMMEDIATE; {schema.MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
+                )
+            except sqlite3.OperationalError:
+                if self._inside():
+                    connection.execute("ROLLBACK")
+                if self._check_version() <= number:
+                    raise  # else another process has done the same step just now
 
     def _check_version(self) -> int:
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
@@ -224,16 +264,18 @@ class Store:
         """The row of this folder, made if there is none yet. The run id is fixed here, before any contact."""
         encoded = os.fsencode(path)
         with self._transaction():
+            incarnation = self._free_incarnation(site, path, 0)
             self._connection.execute(
-                "INSERT INTO runs (path, root, kind, format, birth, state, reason, verdict, run_id, first_seen) "
-                "VALUES (?, ?, ?, ?, ?, 'writing', 'just seen', 'writing', ?, ?) ON CONFLICT (path) DO NOTHING",
+                "INSERT INTO runs (path, root, kind, format, birth, state, reason, verdict, incarnation, run_id, first_seen) "
+                "VALUES (?, ?, ?, ?, ?, 'writing', 'just seen', 'writing', ?, ?, ?) ON CONFLICT (path) DO NOTHING",
                 (
                     encoded,
                     None if root is None else os.fsencode(root),
                     kind.value,
                     format,
                     birth,
-                    run_id(site, path, 0),
+                    incarnation,
+                    run_id(site, path, incarnation),
                     now,
                 ),
             )
@@ -259,10 +301,14 @@ class Store:
         """
         print_ = snapshot.fingerprint
         with self._transaction():
+            # A revision that was counted for a content in between, and never delivered, is taken back.
             if self._change(
-                "UPDATE runs SET state = 'uploaded', verdict = ?2, outcome = ?3, reason = 'the server has it', gone = 0 "
+                "UPDATE runs SET state = 'uploaded', verdict = ?2, outcome = ?3, reason = 'the server has it', gone = 0, "
+                "revision = revision - (fingerprint <> ?4), fingerprint = ?4, files = ?5, bytes = ?6, mtime_ns = ?7, "
+                "next_attempt_at = NULL, suspect = 0, error_class = NULL, error_message = NULL, error_hint = NULL "
                 "WHERE key = ?1 AND state = 'writing' AND delivered_fingerprint = ?4 AND forced = 0",
-                key, judgement.verdict.value, judgement.outcome, print_,
+                key, judgement.verdict.value, judgement.outcome, print_, len(snapshot.files), snapshot.bytes,
+                snapshot.mtime_ns,
             ):  # fmt: skip
                 return True
             state = State.QUEUED if hold is None else State.HELD
@@ -297,7 +343,7 @@ class Store:
         run = self.get(key)
         if run is None or run.state is State.UPLOADING:
             return False
-        incarnation = run.incarnation + (1 if run.contacted else 0)
+        incarnation = self._free_incarnation(site, run.path, run.incarnation + (1 if run.contacted else 0))
         return self._change(
             "UPDATE runs SET state = 'writing', verdict = 'writing', reason = ?2, birth = ?3, incarnation = ?4, run_id = ?5, "
             "revision = 0, fingerprint = '', contacted = 0, suspect = 0, gone = 0, forced = 0, overrides = '{}', attempts = 0, "
@@ -307,6 +353,13 @@ class Store:
             key, reason, birth, incarnation, run_id(site, run.path, incarnation),
         )  # fmt: skip
 
+    def _free_incarnation(self, site: str, path: str, incarnation: int) -> int:
+        """The first from ``incarnation`` on whose run id no other folder has: one that was renamed keeps its id."""
+        taken = "SELECT EXISTS (SELECT 1 FROM runs WHERE run_id = ? AND path <> ?)"
+        while self._value(taken, run_id(site, path, incarnation), os.fsencode(path)):
+            incarnation += 1
+        return incarnation
+
     def rebirth(self, key: int, *, birth: str) -> bool:
         """The same content under another inode: a restored backup, or a file system that hands out new ones."""
         return self._change("UPDATE runs SET birth = ? WHERE key = ? AND state <> 'uploading'", birth, key)
@@ -314,7 +367,7 @@ class Store:
     def move(self, key: int, *, path: str, root: str | None) -> bool:
         """The folder was renamed: the row keeps its run id and its receipt."""
         return self._change(
-            "UPDATE runs SET path = ?2, root = ?3, gone = 0 WHERE key = ?1 AND state <> 'uploading' "
+            "UPDATE runs SET path = ?2, root = ?3 WHERE key = ?1 AND state <> 'uploading' "
             "AND NOT EXISTS (SELECT 1 FROM runs WHERE path = ?2)",
             key, os.fsencode(path), None if root is None else os.fsencode(root),
         )  # fmt: skip
@@ -350,7 +403,7 @@ class Store:
         return bool(
             self._value(
                 "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'queued' AND suspect = 1 "
-                "AND coalesce(next_attempt_at, 0) <= ?)",
+                f"AND {_DUE.format(now='?1')})",
                 now,
             )
         )
@@ -374,7 +427,7 @@ class Store:
         with self._transaction():
             row = self._connection.execute(
                 "UPDATE runs SET state = 'uploading', claim = ?1, reason = 'an uploader has it' WHERE key = ("
-                "  SELECT key FROM runs WHERE state = 'queued' AND suspect = ?2 AND coalesce(next_attempt_at, 0) <= ?3 "
+                f"  SELECT key FROM runs WHERE state = 'queued' AND suspect = ?2 AND {_DUE.format(now='?3')} "
                 "  AND (?4 IS NULL OR bytes <= ?4) AND (?5 IS NULL OR bytes >= ?5) "
                 "  AND (?6 IS NULL OR key IN (SELECT value FROM json_each(?6))) ORDER BY completed_at, key LIMIT 1"
                 f") AND state = 'queued' RETURNING {_COLUMNS}",
@@ -566,7 +619,7 @@ class Store:
     def _end_attempt(self, key: int, now: float, outcome: str, message: str) -> bool:
         self._connection.execute(
             "UPDATE attempts SET ended_at = ?, outcome = ?, message = ? WHERE id = (SELECT max(id) FROM attempts WHERE run = ?)",
-            (now, outcome, message, key),
+            (now, outcome, _storable(message), key),
         )
         return True
 
@@ -594,21 +647,25 @@ class Store:
     def _change(self, statement: str, *values: object) -> bool:
         with self._lock:
             try:
-                return self._connection.execute(statement, values).rowcount > 0
+                return self._connection.execute(statement, [_storable(value) for value in values]).rowcount > 0
             except sqlite3.OperationalError as error:
                 raise self._told(error) from error
 
     def _told(self, error: sqlite3.OperationalError) -> OutboxError:
-        if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        # The low byte is the kind; the others say where (SQLITE_IOERR_WRITE, ...).
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return DiskFull(
                 f"the outbox {self._path} cannot be written ({error})",
                 hint="make room on the disk of the state directory",
             )
-        return StateUnusable(f"the outbox {self._path} cannot be written ({error})")
+        return StateUnusable(f"the outbox {self._path} cannot be used ({error})")
 
     def _query(self, statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
         with self._lock:
-            return self._connection.execute(statement, values).fetchall()
+            try:
+                return self._connection.execute(statement, [_storable(value) for value in values]).fetchall()
+            except sqlite3.OperationalError as error:
+                raise self._told(error) from error
 
     def _value(self, statement: str, *values: object) -> Any:
         rows = self._query(statement, *values)
@@ -616,6 +673,11 @@ class Store:
 
     def _select(self, where: str, values: Iterable[object] = ()) -> Sequence[Run]:
         return [_run(row) for row in self._query(f"SELECT {_COLUMNS} FROM runs {where}", *values)]
+
+
+def _storable(value: object) -> object:
+    """Text as SQLite can hold it: a path that is not UTF-8 may stand in a reason, which is for people only."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def _time(value: object) -> float | None:

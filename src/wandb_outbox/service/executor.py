@@ -29,6 +29,7 @@ from wandb_outbox.outbox.store import Request, Store, overrides_from_json
 from wandb_outbox.service.logs import Log
 from wandb_outbox.service.site import find_site
 from wandb_outbox.settings import RootSettings, Settings
+from wandb_outbox.steps import step
 
 REQUEST_POLL = 0.5
 """Seconds between two looks for what another process left in the database."""
@@ -58,12 +59,15 @@ class Executor:
         """
         prepare_state_dir(state_dir)
         self._lock = ExecutorLock(state_dir, now=time.time(), command=command)
+        step("executor.locked")
         try:
-            self.store = Store.open(state_dir)
+            self.store, set_aside = Store.open_or_rebuild(state_dir, now=time.time())
+            if set_aside is not None:
+                log("outbox-set-aside", copy=set_aside, action="rebuilt from the folders and from what the server says")
             self._settings = settings
             self._log = log
             self._wake = threading.Event()
-            self.site = find_site(self.store, environ, settings.site)
+            self.site = find_site(state_dir, environ, settings.site)
             self._claim = self._new_claim()
             self._sink = Sink(
                 environ,
@@ -74,7 +78,9 @@ class Executor:
             )
             # First end whoever may still be sending, then hand its work out again.
             leftovers = self._sink.end_leftovers()
+            step("executor.leftovers-ended")
             recovered = self.store.recover(self._claim, now=time.time())
+            step("executor.recovered")
             if leftovers or recovered:
                 log("recovered", uploads=recovered, processes_ended=leftovers)
             self._watcher = Watcher(self._wake.set) if watch else None
@@ -139,6 +145,11 @@ class Executor:
         self._tell_roots()
         # The intake first: what it queues is claimed in the same turn.
         self._wake.wait(min(self.intake.step(), self.deliverer.step(), longest, REQUEST_POLL))
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for a while, or until woken."""
+        self._wake.clear()
+        self._wake.wait(seconds)
 
     def wake(self) -> None:
         """End the current wait; safe from a signal handler."""

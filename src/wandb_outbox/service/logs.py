@@ -29,7 +29,14 @@ def configure(level: str, environ: Mapping[str, str], stream: TextIO | None = No
         cache_logger_on_first_use=True,
     )
     logger = structlog.get_logger()
-    levels = {"failed": "error", "root-unusable": "warning", "events-lost": "warning", "setting-unknown": "warning"}
+    levels = {
+        "failed": "error",
+        "root-unusable": "warning",
+        "events-lost": "warning",
+        "state-unusable": "error",
+        "outbox-set-aside": "error",
+        "setting-unknown": "warning",
+    }
 
     def log(event: str, **fields: Any) -> None:
         kind = levels.get(event, "info")

@@ -27,7 +27,7 @@ def preview(
     )
     store = Store.read(state_dir)
     run = store.by_path(real) if store else None
-    site = known_site(store, environ, settings.site) or "made at the first delivery"
+    site = known_site(state_dir, environ, settings.site) or "made at the first delivery"
     if store is not None:
         store.close()
     request = PlanRequest(

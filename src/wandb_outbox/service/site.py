@@ -7,32 +7,46 @@ import os
 import secrets
 from collections.abc import Mapping
 
-from wandb_outbox.outbox.store import Store
+from wandb_outbox.outbox.location import StateDir
 
 
-def find_site(store: Store, environ: Mapping[str, str], configured: str | None) -> str:
-    """The configured site; else, on a host, one made from the machine id; else a random one kept in the outbox.
+def find_site(state_dir: StateDir, environ: Mapping[str, str], configured: str | None) -> str:
+    """The configured site; else the kept one; else, on a host, one made from the machine id; else a random one.
 
     Pods share machine ids and all mount ``/outputs``, so in a container the machine id would merge them. The machine id
-    itself never leaves the machine: it is hashed, as machine-id(5) asks.
+    itself never leaves the machine: it is hashed, as machine-id(5) asks. It is kept in a file beside the database, so
+    that a damaged database does not change who we are.
     """
-    site = known_site(store, environ, configured)
+    site = known_site(state_dir, environ, configured)
     if site is None:
         site = secrets.token_hex(8)
-    if not configured:
-        store.set_fact("site", site)
+    if not configured and not os.path.exists(_file(state_dir)):
+        temporary = f"{_file(state_dir)}.new"
+        with open(temporary, "w", encoding="ascii") as file:
+            file.write(site + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, _file(state_dir))
     return site
 
 
-def known_site(store: Store | None, environ: Mapping[str, str], configured: str | None) -> str | None:
+def known_site(state_dir: StateDir, environ: Mapping[str, str], configured: str | None) -> str | None:
     """The same without writing anything; ``None`` where only a random one, not made yet, would do."""
     if configured:
         return configured
-    kept = store.fact("site") if store else None
-    if isinstance(kept, str):
+    try:
+        with open(_file(state_dir), encoding="ascii") as file:
+            kept = file.read().strip()
+    except (OSError, UnicodeDecodeError):
+        kept = ""
+    if kept:
         return kept
     machine = None if in_container(environ) else _machine_id()
     return machine and hashlib.blake2b(machine.encode(), key=b"wandb-outbox", digest_size=8).hexdigest()
+
+
+def _file(state_dir: StateDir) -> str:
+    return os.path.join(state_dir.path, "site")
 
 
 def in_container(environ: Mapping[str, str]) -> bool:
