@@ -39,20 +39,10 @@ LEAVES = {"sandbox": {"sandbox"}, "report": {"model", "errors", "outbox", "repor
 
 LATE_IMPORTS = {
     # module → what it imports inside functions, because it costs start-up time that most calls never need
-    "cli": {
-        "wandb_outbox",
-        "wandb_outbox.demo.demo",
-        "wandb_outbox.detect.evidence",
-        "wandb_outbox.plan",
-        "wandb_outbox.progress",
-        "wandb_outbox.service",
-        "wandb_outbox.service.daemon",
-        "wandb_outbox.service.executor",
-        "wandb_outbox.service.logs",
-        "wandb_outbox.service.once",
-        "wandb_outbox.service.preview",
-        "wandb_outbox.settings",
-    },
+    "cli.common": {"wandb_outbox.plan", "wandb_outbox.service.logs", "wandb_outbox.settings"},
+    "cli.delivering": {"wandb_outbox.progress"},
+    "cli.looking": {"wandb_outbox.detect.evidence"},
+    "cli.trying": {"wandb_outbox", "wandb_outbox.demo.demo"},
     "folder": {"pathspec"},
     "formats.jsonfile": {"orjson"},
     "formats.yamlfile": {"omegaconf", "omegaconf.errors", "yaml"},

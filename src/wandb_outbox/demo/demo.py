@@ -504,7 +504,8 @@ class Story:
 
 def table_of(evidence: Evidence, found: Sequence[Problem]) -> Table:
     """Every folder: how its experiment ended, where the outbox has it, what W&B has of it, and whether all is true."""
-    table = Table(title="What became of every folder", title_justify="left", show_lines=True)
+    day = os.path.commonpath([folder.path for folder in evidence.folders])
+    table = Table(title=f"What became of every folder in outputs/{day}/", title_justify="left", show_lines=True)
     for column in ("folder", "experiment", "outbox", "W&B run", "in W&B", "tags", "artifact", "files", "check"):
         table.add_column(column, overflow="fold")
     for folder in evidence.folders:
@@ -513,7 +514,7 @@ def table_of(evidence: Evidence, found: Sequence[Problem]) -> Table:
         wrong = [each.words for each in found if each.folder == folder.path]
         files = f"{row['files']}, {size(row['bytes'])}" if row.get("files") is not None else ""
         cells = (
-            folder.path, _ENDINGS[folder.kind], row.get("state", "unknown"), row.get("name") or "",
+            os.path.relpath(folder.path, day), _ENDINGS[folder.kind], row.get("state", "unknown"), row.get("name") or "",
             ", ".join(run.state for run in runs), " ".join(tag for run in runs for tag in run.tags),
             (row.get("artifact") or "").rpartition(":")[2], files, "; ".join(wrong) or "same bytes",
         )  # fmt: skip

@@ -1,0 +1,52 @@
+"""The command line. Each command is loaded when it is asked for, so that ``status`` and its kin stay light."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from wandb_outbox.cli.common import complain
+from wandb_outbox.cli.parser import parse
+from wandb_outbox.errors import ConfigurationError, ExecutorRunning, OutboxError, StateUnusable, UserError
+from wandb_outbox.report import Exit
+
+COMMANDS: Mapping[str, str] = {
+    **dict.fromkeys(("watch", "flush", "upload"), "wandb_outbox.cli.delivering"),
+    **dict.fromkeys(("status", "list", "show", "why", "wait", "version"), "wandb_outbox.cli.looking"),
+    **dict.fromkeys(("retry", "hold", "release", "skip", "pause", "resume"), "wandb_outbox.cli.changing"),
+    **dict.fromkeys(("plan", "sandbox", "demo"), "wandb_outbox.cli.trying"),
+}
+"""Where each command is: the module with a function of its name."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Every error is told to a person in a line or two, on stderr."""
+    arguments = parse(list(sys.argv[1:] if argv is None else argv))
+    room = importlib.import_module(COMMANDS[arguments.command])
+    try:
+        return int(getattr(room, f"{arguments.command}_command")(arguments))
+    except ConfigurationError as error:
+        for problem in error.problems:
+            complain(problem)
+        complain(error.hint)
+        return Exit.CONFIG
+    except StateUnusable as error:
+        complain(error.message, error.hint)
+        return Exit.CONFIG
+    except UserError as error:
+        for problem in error.problems:
+            complain(problem)
+        complain(error.hint)
+        return Exit.USAGE
+    except ExecutorRunning as error:
+        complain(error.message, error.hint)
+        return Exit.LEFT
+    except OutboxError as error:
+        complain(error.message, error.hint)
+        return Exit.LEFT
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; say nothing, and do not let the interpreter say it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK

@@ -1,0 +1,124 @@
+"""What several commands share: where the state is, what the configuration says, how a person is told."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wandb_outbox.errors import ConfigurationError, UserError
+from wandb_outbox.model import Overrides, Run
+from wandb_outbox.outbox.location import StateDir, find_state_dir
+from wandb_outbox.outbox.store import Store
+
+if TYPE_CHECKING:
+    from wandb_outbox.settings import Loaded
+
+
+def state_dir_of(arguments: argparse.Namespace) -> StateDir:
+    """The state directory that this call is about."""
+    return find_state_dir(os.environ, getattr(arguments, "state_dir", None))
+
+
+def configuration(arguments: argparse.Namespace, *, need_roots: bool, missing_roots: str) -> Loaded:
+    """The checked configuration. ``missing_roots``: "refuse" a root that is not there, or "wait" for it."""
+    from wandb_outbox.plan import CONVENTIONS
+    from wandb_outbox.settings import load
+
+    roots = tuple(getattr(arguments, "roots", ()))
+    loaded = load(
+        os.environ, config=getattr(arguments, "config", None), roots=roots, conventions=frozenset(CONVENTIONS)
+    )
+    problems = []
+    if need_roots:
+        if not loaded.settings.roots:
+            problems.append("there is no root to watch")
+        for root in loaded.settings.roots:
+            if not os.path.lexists(root.path):
+                if missing_roots == "refuse":
+                    problems.append(f"root {root.path} is not there")
+            elif not os.path.isdir(root.path):
+                problems.append(f"root {root.path} is not a directory")
+            elif not os.access(root.path, os.R_OK | os.X_OK):
+                problems.append(f"root {root.path} may not be read by this user")
+    if problems:
+        raise ConfigurationError(
+            problems,
+            hint="name the roots as arguments, in WANDB_OUTBOX_ROOTS, or as [[roots]] in the configuration file",
+        )
+    return loaded
+
+
+def configure_log(loaded: Loaded, default: str | None = None) -> Any:
+    """The log function; one-pass commands speak up only when something is wrong, unless a level was asked for."""
+    from wandb_outbox.service.logs import configure
+
+    asked = "log_level" in loaded.settings.model_fields_set
+    log = configure(loaded.settings.log_level if asked or default is None else default, os.environ)
+    for note in loaded.notes:
+        log("setting-unknown", note=note)
+    return log
+
+
+def overrides_of(arguments: argparse.Namespace) -> Overrides:
+    """What the options say about the run; tags may be given apart, repeated, or with commas."""
+    tags = None
+    if arguments.tags is not None:
+        tags = tuple(tag for word in arguments.tags for tag in word.split(",") if tag)
+    return Overrides(
+        entity=arguments.entity, project=arguments.project, name=arguments.name, group=arguments.group,
+        job_type=arguments.job_type, tags=tags, notes=arguments.notes,
+    )  # fmt: skip
+
+
+def on_interrupt() -> Callable[[], bool]:
+    """Whether Ctrl-C or SIGTERM came: what is under way is put back in order; a second Ctrl-C ends at once."""
+    seen: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # see detect/writers.py: a broken lease would end us
+    return lambda: bool(seen)
+
+
+def find(store: Store, query: str) -> list[Run]:
+    """The runs that a person may mean by ``query``; an exact path or id wins over what merely begins so."""
+    runs = list(store.find(query))
+    exact = [run for run in runs if run.path == os.path.realpath(query) or run.run_id == query]
+    return exact or runs
+
+
+def quietly(_store: Store, _runs: Sequence[Run]) -> None:
+    """Show no progress."""
+
+
+def printable(text: str, *, keep_lines: bool = False) -> str:
+    """Names of folders come from anywhere: control characters must not reach the terminal, nor lone surrogates stop us."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(c if c.isprintable() or (keep_lines and c == "\n") else repr(c)[1:-1] for c in text)
+
+
+def complain(*words: str) -> None:
+    """Tell a person, on stderr."""
+    for line in words:
+        if line:
+            print(f"wandb-outbox: {printable(line)}", file=sys.stderr)
+
+
+def named(store: Store, arguments: argparse.Namespace) -> list[Run]:
+    """The runs that the RUN arguments name, each once."""
+    found: dict[int, Run] = {}
+    for query in arguments.run_queries:
+        runs = find(store, query)
+        if not runs:
+            raise UserError([f"no run is known by {query!r}"], hint="`wandb-outbox list` shows all")
+        found.update((run.key, run) for run in runs)
+    return list(found.values())

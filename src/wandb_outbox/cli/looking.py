@@ -1,0 +1,123 @@
+"""The commands that look: ``status``, ``list``, ``show``, ``why``, ``wait``, ``version``. They need the state only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+from wandb_outbox import __version__, report
+from wandb_outbox.cli.common import complain, find, named, printable, state_dir_of
+from wandb_outbox.errors import UserError
+from wandb_outbox.model import Run, State
+from wandb_outbox.outbox.lock import running_executor
+from wandb_outbox.outbox.store import Store
+from wandb_outbox.report import Exit
+
+
+def status_command(arguments: argparse.Namespace) -> int:
+    """How daemon, server and runs are."""
+    state_dir = state_dir_of(arguments)
+    while True:
+        executor = running_executor(state_dir)
+        store = Store.read(state_dir)
+        status = report.status_json(store, executor, now=time.time())
+        if store is not None:
+            store.close()
+        if arguments.json:
+            print(json.dumps(status, indent=None if arguments.watch else 2), flush=True)
+        else:
+            clear = "\x1b[H\x1b[2J" if arguments.watch and sys.stdout.isatty() else ""
+            print(clear + report.status_text(status, now=time.time()), flush=True)
+        if not arguments.watch:
+            return Exit.OK if executor is not None else Exit.DOWN
+        try:
+            time.sleep(1.0)
+        except KeyboardInterrupt:
+            return Exit.OK
+
+
+def list_command(arguments: argparse.Namespace) -> int:
+    """The runs, one a line."""
+    store = Store.read(state_dir_of(arguments))
+    runs = store.list([State(value) for value in arguments.state]) if store else []
+    if arguments.json:
+        print(json.dumps(report.list_json(runs), indent=2))
+    else:
+        for state, short, path, words in report.list_rows(runs):
+            print(f"{state:<9}  {short}  {printable(path)}  {printable(words)}".rstrip())
+    return Exit.OK
+
+
+def show_command(arguments: argparse.Namespace) -> int:
+    """Everything about one run."""
+    store, run = _one(arguments)
+    attempts = store.attempts(run.key)
+    if arguments.json:
+        print(json.dumps(report.show_json(run, attempts), indent=2))
+    else:
+        print(printable(report.show_text(run, attempts), keep_lines=True))
+    return Exit.OK
+
+
+def why_command(arguments: argparse.Namespace) -> int:
+    """Where a run stands and why, with the evidence seen now."""
+    from wandb_outbox.detect.evidence import evidence_text
+
+    _, run = _one(arguments)
+    print(printable(report.why_text(run), keep_lines=True))
+    if run.state in (State.WRITING, State.HELD, State.QUEUED):
+        print(printable(evidence_text(run), keep_lines=True))
+    return Exit.OK
+
+
+def wait_command(arguments: argparse.Namespace) -> int:
+    """Wait until runs are delivered, or cannot be."""
+    store = Store.read(state_dir_of(arguments))
+    if store is None:
+        return Exit.OK
+    keys = {run.key for run in named(store, arguments)} if arguments.run_queries else None
+    deadline = None if arguments.timeout is None else time.monotonic() + arguments.timeout
+    while True:
+        runs = [run for run in store.list() if keys is None or run.key in keys]
+        waiting = [
+            run
+            for run in runs
+            if run.state in (State.QUEUED, State.UPLOADING)
+            or (run.state is State.WRITING and (keys is not None or run.verdict == "settling"))
+        ]
+        if not waiting:
+            left = [run for run in runs if keys is not None and run.state is not State.UPLOADED]
+            for run in left:
+                complain(f"{run.path} is {run.state.value}: {run.reason}")
+            return Exit.LEFT if left else Exit.OK
+        if deadline is not None and time.monotonic() >= deadline:
+            for run in waiting[:10]:
+                complain(f"{run.path} is still {run.state.value}: {run.reason}")
+            return Exit.LEFT
+        time.sleep(0.2)
+
+
+def version_command(_arguments: argparse.Namespace) -> int:
+    """The version."""
+    print(f"wandb-outbox {__version__}")
+    return Exit.OK
+
+
+def _one(arguments: argparse.Namespace) -> tuple[Store, Run]:
+    store = Store.read(state_dir_of(arguments))
+    runs = find(store, arguments.run_query) if store else []
+    if store is None or not runs:
+        raise UserError(
+            [f"no run is known by {arguments.run_query!r}"],
+            hint="`wandb-outbox list` shows all; a folder that was never seen is sent with `wandb-outbox upload DIR`",
+        )
+    if len(runs) > 1:
+        raise UserError(
+            [
+                f"{arguments.run_query!r} could be {len(runs)} runs",
+                *(f"  {run.run_id}  {run.path}" for run in runs[:10]),
+            ]
+        )
+    return store, runs[0]
