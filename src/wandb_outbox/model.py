@@ -345,6 +345,8 @@ class Run:
     reason: str
     verdict: str
     outcome: str
+    judged: str
+    """Why completion said what it said, when it last found the folder finished."""
     run_id: str
     revision: int
     incarnation: int

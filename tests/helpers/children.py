@@ -70,6 +70,12 @@ class Child:
         assert self._process.stdout is not None
         return self._process.stdout.readline().decode().strip()
 
+    def say(self, line: str) -> None:
+        """Write a line to its input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self._process.send_signal(number)

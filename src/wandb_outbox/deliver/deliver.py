@@ -178,8 +178,7 @@ class Deliverer:
                     flight.run.key, self._claim, run_id=message["run_id"], incarnation=message["incarnation"]
                 )
                 step("deliver.contact-recorded")
-                if recorded:
-                    self._sink.allow(flight.run.key)
+                self._sink.allow(flight.run.key, recorded=recorded)
             case "progress":
                 flight.stage = message["stage"]
             case "receipt":

@@ -75,8 +75,10 @@ def receipt_from_json(message: dict[str, Any]) -> Receipt:
 
 def error_to_json(error: OutboxError) -> dict[str, Any]:
     """An error as data: its class by name, its words, its hint."""
+    # A subclass from another room travels as the error of errors.py that it is a kind of.
+    kind = next(kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
     return {
-        "class": type(error).__name__,
+        "class": kind,
         "message": error.message,
         "hint": error.hint,
         "retry_after": error.retry_after if isinstance(error, Throttled) else None,

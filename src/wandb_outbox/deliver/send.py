@@ -382,6 +382,11 @@ class _Delivery:
         summary = remote.summary
         for key in stale_keys(_plain(remote.summary_metrics), plan):
             summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded
+        if plan.started_at is not None and plan.ended_at is not None:
+            # The SDK counts the seconds of the upload; what people compare is the experiment's duration.
+            runtime = round(max(plan.ended_at - plan.started_at, 0.0))
+            summary._json_dict["_wandb"] = {**summary._json_dict.get("_wandb", {}), "runtime": runtime}  # noqa: SLF001
+            summary._json_dict["_runtime"] = runtime  # noqa: SLF001  as above
         summary.update(  # type: ignore[no-untyped-call]
             {
                 DELIVERED: {

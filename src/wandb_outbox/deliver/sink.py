@@ -86,9 +86,9 @@ class Sink:
         """Hand over one delivery."""
         self._write(job_to_json(job))
 
-    def allow(self, key: int) -> None:
-        """The run id of this delivery is recorded: contact may begin."""
-        self._write({"do": "go", "key": key})
+    def allow(self, key: int, *, recorded: bool) -> None:
+        """Whether the run id of this delivery is recorded: then contact may begin, else the delivery ends."""
+        self._write({"do": "go", "key": key, "recorded": recorded})
 
     def probe(self) -> None:
         """Ask the server whether it is there; the answer comes through :meth:`poll`."""

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from wandb_outbox.deliver.probe import ask_server
 from wandb_outbox.deliver.processes import descendants, written_bytes
 from wandb_outbox.deliver.protocol import MAX_LINE, decode, encode, error_to_json, job_from_json
-from wandb_outbox.errors import DiskFull, OutboxError, UploaderCrashed
+from wandb_outbox.errors import DiskFull, NotVerified, OutboxError, UploaderCrashed
 from wandb_outbox.settings import find_api_key
 
 if TYPE_CHECKING:
@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 MAX_THREADS = 64
 PULSE = 0.5
 """Seconds between two looks at how many bytes the SDK's own process has written."""
+
+
+class Permit:
+    """The executor's word on one delivery: whether its run id is recorded."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.recorded = False
+
+    def check(self, otherwise: str) -> None:
+        """Raise :class:`NotVerified` with these words unless it is recorded."""
+        if not self.recorded:
+            raise NotVerified(otherwise)
 
 
 class Uploader:
@@ -38,7 +51,7 @@ class Uploader:
         self._answers = answers
         self._directory = directory
         self._writing = threading.Lock()
-        self._permits: dict[int, threading.Event] = {}
+        self._permits: dict[int, Permit] = {}
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="delivery")
         self._senders: dict[str, Sender] = {}
         self._starting = threading.Lock()
@@ -52,10 +65,12 @@ class Uploader:
             message = decode(line)
             match message["do"]:
                 case "deliver":
-                    self._permits[message["key"]] = threading.Event()
+                    self._permits[message["key"]] = Permit()
                     self._pool.submit(self._deliver, message)
                 case "go":
-                    self._permits[message["key"]].set()
+                    permit = self._permits[message["key"]]
+                    permit.recorded = message["recorded"]
+                    permit.asked.set()
                 case "probe":
                     self._pool.submit(self._probe)
                 case "stop":
@@ -70,7 +85,8 @@ class Uploader:
 
             def contact(run_id: str, incarnation: int) -> None:
                 self._say({"is": "contact", "key": key, "run_id": run_id, "incarnation": incarnation})
-                permit.wait()
+                permit.asked.wait()
+                permit.check(f"{job.request.path}: its run {run_id} belongs to another folder of this outbox")
 
             def progress(stage: str) -> None:
                 self._say({"is": "progress", "key": key, "stage": stage})

@@ -159,11 +159,20 @@ class Intake:
             tracked.due = self._tick()
 
     def rescan(self) -> None:
-        """Look at every root, and at every folder that is at rest, as soon as possible."""
+        """Events were lost: list every root anew at once, and pass over what is at rest at the quicker pace."""
         for root in self.roots:
             root.next_scan = 0.0
             root.between.clear()
-            root.resting.update(dict.fromkeys(root.resting, -1))
+        self._full_pass, self._passed, self._next_slice = None, False, 0.0
+
+    def look_everywhere(self) -> None:
+        """List every root and compare every folder, now and without a pause: what ``flush`` asks for."""
+        for root in self.roots:
+            root.between.clear()
+            self._cheap_scan(root)
+            root.next_scan = self._tick() + self._policy.rescan
+        for _ in self._pass_over_resting():
+            pass
 
     def scan_nothing(self) -> None:
         """Know the roots and their rules, but look for nothing below them (``upload`` names its folders)."""
@@ -194,6 +203,7 @@ class Intake:
         if tracked is None:
             found, _ = look(path, self._recognise(root))
             if found is None or found.format is None:
+                self._vanished(path)
                 return
             tracked = self._tracked[path] = Tracked(path, root.settings, found.format, None)
             root.resting.pop(path, None)
@@ -259,6 +269,8 @@ class Intake:
         if found.path in self._tracked or root.resting.get(found.path) == found.mtime_ns:
             return
         root.resting.pop(found.path, None)
+        for path in [path for path in root.between if _is_at_or_below(path, found.path)]:
+            del root.between[path]
         tracked = self._tracked[found.path] = Tracked(found.path, root.settings, found.format, None)
         self._schedule(tracked, self._tick())
 
@@ -329,15 +341,15 @@ class Intake:
                 self._watcher.unwatch(path)
             root.between.pop(path, None)
             root.next_scan = 0.0
-        elif sighting.is_directory and sighting.appeared:
+            return
+        # What came or went may have made its directory a run folder, or have been one.
+        found, _ = look(sighting.directory, self._recognise(root))
+        if found is not None and (found.format is not None or found.path in root.between):
+            self._found(root, found)
+        if found is not None and found.format is None and sighting.is_directory and sighting.appeared:
             self._scan_below(root, path)
-        else:
-            # A file between, or something that went: what its directory is may have changed with it.
-            found, _ = look(sighting.directory, self._recognise(root))
-            if found is not None:
-                self._found(root, found)
-            gone = [] if sighting.appeared else [known for known in root.resting if _is_at_or_below(known, path)]
-            for known in gone:
+        if not sighting.appeared:
+            for known in [known for known in root.resting if _is_at_or_below(known, path)]:
                 self._wake_up(known, root)
 
     def _tracked_above(self, path: str) -> Tracked | None:
@@ -438,7 +450,11 @@ class Intake:
         run = self._store.by_path(tracked.path)
         if run is None:
             for candidate in self._store.by_birth(taken.birth):
-                if not os.path.lexists(candidate.path) and self._store.move(
+                if os.path.lexists(candidate.path):
+                    continue
+                if candidate.state is State.UPLOADING:
+                    raise FolderChanged(f"{tracked.path} was renamed while it was uploaded: wait for that to end")
+                if self._store.move(
                     candidate.key, path=tracked.path, root=root
                 ):
                     self._log("folder-renamed", path=tracked.path, was=candidate.path, run=candidate.run_id)

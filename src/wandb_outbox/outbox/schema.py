@@ -20,6 +20,7 @@ MIGRATIONS: tuple[str, ...] = (
       reason                TEXT NOT NULL,
       verdict               TEXT NOT NULL,
       outcome               TEXT NOT NULL DEFAULT 'unknown',
+      judged                TEXT NOT NULL DEFAULT '',     -- why completion said what it said
       run_id                TEXT NOT NULL UNIQUE,
       revision              INTEGER NOT NULL DEFAULT 0,
       incarnation           INTEGER NOT NULL DEFAULT 0,

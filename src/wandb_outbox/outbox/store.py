@@ -26,7 +26,7 @@ BUSY_TIMEOUT = 10.0
 """Seconds to wait for another connection's write."""
 
 _COLUMNS = (
-    "key, path, root, kind, format, birth, state, reason, verdict, outcome, run_id, revision, incarnation, "
+    "key, path, root, kind, format, birth, state, reason, verdict, outcome, judged, run_id, revision, incarnation, "
     "fingerprint, files, bytes, first_seen, completed_at, attempts, next_attempt_at, overrides, error_class, "
     "error_message, error_hint, entity, project, name, url, artifact, digest, delivered_fingerprint, uploaded_at, "
     "warnings, claim, contacted, suspect, gone, by_person, hold, forced"
@@ -315,10 +315,10 @@ class Store:
             return self._change(
                 f"UPDATE runs SET state = '{state.value}', {_NEXT_REVISION}, verdict = ?2, outcome = ?3, reason = ?4, "
                 "fingerprint = ?5, files = ?6, bytes = ?7, completed_at = ?8, attempts = 0, "
-                "next_attempt_at = NULL, suspect = 0, gone = 0, mtime_ns = ?9, "
+                "next_attempt_at = NULL, suspect = 0, gone = 0, mtime_ns = ?9, judged = ?10, "
                 "error_class = NULL, error_message = NULL, error_hint = NULL WHERE key = ?1 AND state = 'writing'",
                 key, judgement.verdict.value, judgement.outcome, hold or judgement.reason, print_,
-                len(snapshot.files), snapshot.bytes, now, snapshot.mtime_ns,
+                len(snapshot.files), snapshot.bytes, now, snapshot.mtime_ns, judgement.reason,
             )  # fmt: skip
 
     def skip(self, key: int, reason: str, judgement: Judgement, snapshot: Snapshot) -> bool:
@@ -440,9 +440,9 @@ class Store:
             return run
 
     def contact(self, key: int, claim: str, *, run_id: str, incarnation: int) -> bool:
-        """Fix the run id before the server hears of it for the first time."""
+        """Fix the run id before the server hears of it for the first time; never one that another row has."""
         return self._change(
-            "UPDATE runs SET contacted = 1, run_id = ?3, incarnation = ?4 "
+            "UPDATE OR IGNORE runs SET contacted = 1, run_id = ?3, incarnation = ?4 "
             "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
             key, claim, run_id, incarnation,
         )  # fmt: skip
@@ -572,7 +572,7 @@ class Store:
         return self._change(
             f"UPDATE runs SET state = 'queued', {_NEXT_REVISION.replace('?5', '?6')}, forced = 1, by_person = 0, overrides = ?2, "
             "verdict = ?3, outcome = ?4, reason = ?5, fingerprint = ?6, files = ?7, bytes = ?8, completed_at = ?9, "
-            "attempts = 0, next_attempt_at = NULL, suspect = 0, gone = 0, mtime_ns = ?10, "
+            "attempts = 0, next_attempt_at = NULL, suspect = 0, gone = 0, mtime_ns = ?10, judged = ?5, "
             "error_class = NULL, error_message = NULL, error_hint = NULL "
             "WHERE key = ?1 AND state <> 'uploading'",
             key, json.dumps(asdict(overrides)), judgement.verdict.value, judgement.outcome, judgement.reason,
@@ -691,9 +691,9 @@ def _run(row: tuple[Any, ...]) -> Run:
     values[2] = None if row[2] is None else os.fsdecode(row[2])
     values[3] = Kind(row[3])
     values[6] = State(row[6])
-    values[20] = overrides_from_json(row[20])
-    values[32] = tuple(json.loads(row[32]))
-    for index in range(34, 40):
+    values[21] = overrides_from_json(row[21])
+    values[33] = tuple(json.loads(row[33]))
+    for index in range(35, 41):
         values[index] = bool(row[index])
     return Run(*values)
 

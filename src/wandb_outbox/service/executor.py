@@ -190,7 +190,7 @@ class Executor:
             revision=run.revision,
             verdict=run.verdict,
             outcome=run.outcome,
-            reason=run.reason,
+            reason=run.judged,
             overrides=run.overrides,
             **plan_rules(self._settings, root),
         )
@@ -250,7 +250,7 @@ class Executor:
                 self.deliverer.recheck()
                 return {}
             case "flush":
-                self.intake.rescan()
+                self.intake.look_everywhere()
                 while not self.intake.caught_up():
                     self.intake.step()
                 self.deliverer.recheck()

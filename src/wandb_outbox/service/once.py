@@ -20,6 +20,7 @@ Show = Callable[[Store, Sequence[Run]], None]
 def flush(executor: Executor, *, timeout: float | None, show: Show, stopped: Callable[[], bool]) -> None:
     """Find what is finished and deliver all of it; returns when nothing is left to wait for, or time is up."""
     deadline = None if timeout is None else time.monotonic() + timeout
+    executor.intake.look_everywhere()
     while not stopped() and (deadline is None or time.monotonic() < deadline):
         executor.turn(1.0 if deadline is None else max(0.0, min(1.0, deadline - time.monotonic())))
         show(executor.store, ())
