@@ -139,7 +139,7 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     info = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                if not _is_utf8(relative):
+                if not is_utf8(relative):
                     excluded.append(Excluded(relative, "its name is not valid UTF-8"))
                     if stat.S_ISREG(info.st_mode):
                         watched.append(relative)
@@ -265,7 +265,8 @@ def birth_of(path: str) -> str:
     return f"{info.st_ino}:{_birth_time(path)}"
 
 
-def _is_utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
+    """Whether a name or path can be written as UTF-8, which the SDK needs."""
     try:
         name.encode()
     except UnicodeEncodeError:

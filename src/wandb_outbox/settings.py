@@ -12,7 +12,7 @@ import netrc
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -163,18 +164,6 @@ class Settings(BaseSettings):
         above = [root for root in self.roots if path == root.path or path.startswith(root.path.rstrip("/") + "/")]
         return max(above, key=lambda root: len(root.path), default=None)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line, then environment, then file (pydantic-settings' hook for the order of its sources)."""
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
-
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -213,6 +202,23 @@ def load(
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=None if problems else file)
 
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            """Command line, then environment, then file (pydantic-settings' hook for the order of its sources)."""
+            environment = EnvSettingsSource(settings_cls)
+            # Names with our prefix, or W&B's, and no others: the aliases alone would also take a stray BASE_URL.
+            environment.env_vars = {
+                name.lower(): value for name, value in environ.items() if value and name.startswith("WANDB_")
+            }
+            return (init_settings, environment, TomlConfigSettingsSource(settings_cls))
+
     given: dict[str, Any] = {}
     configured = environ.get(PREFIX + "ROOTS") or in_file.get("roots")
     if roots:
@@ -227,8 +233,8 @@ def load(
         ]
     problems += [
         f"root {root.get('path')}: unknown convention {root['convention']!r} (known: {', '.join(sorted(conventions))})"
-        for root in given.get("roots", configured) or ()
-        if isinstance(root, dict) and root.get("convention", "auto") not in conventions
+        for root in _items(given.get("roots", configured))
+        if isinstance(root, dict) and isinstance(root.get("convention"), str) and root["convention"] not in conventions
     ]
     if problems or settings is None:
         raise ConfigurationError(problems, hint="mend these and start again; nothing was done")
@@ -263,12 +269,12 @@ def find_api_key(environ: Mapping[str, str], base_url: str) -> str | None:
         try:
             with open(os.path.join(credentials, "wandb_api_key"), encoding="utf-8") as stream:
                 return stream.read().strip() or None
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             pass
     path = environ.get("NETRC") or os.path.join(environ.get("HOME") or "/", ".netrc")
     try:
         entry = netrc.netrc(path).authenticators(urlsplit(base_url).hostname or "")
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, UnicodeDecodeError, netrc.NetrcParseError):
         return None
     return (entry[2] or None) if entry else None
 
@@ -284,12 +290,16 @@ def _well_formed_roots(value: object) -> tuple[RootSettings, ...]:
     if isinstance(value, str):
         value = value.split(os.pathsep)
     roots = []
-    for item in value if isinstance(value, (list, tuple)) else ():
+    for item in _items(value):
         try:
             roots.append(RootSettings.model_validate({"path": item} if isinstance(item, str) else item))
         except ValidationError:
             continue
     return tuple(roots)
+
+
+def _items(value: object) -> Sequence[object]:
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _fault(

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import run_folders
 
@@ -22,6 +23,13 @@ from wandb_outbox.sandbox import ArtifactView, FileView, RunView, Sandbox
 MARK = "WANDB_OUTBOX_UPLOADER"
 """In the environment of every uploader, and of all that it starts."""
 POLL = 0.05
+DROP_POWERS = """
+import ctypes, os, sys
+for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, with which root may read and write everything
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a command for which, also under root, the permissions of files count."""
 PATIENCE = 60.0
 """Seconds after which something that was waited for counts as never coming."""
 
@@ -77,7 +85,7 @@ class Running:
 
     def wait_event(self, name: str) -> dict[str, Any]:
         """The first log event of this name, waited for."""
-        return wait_for(lambda: (self.events(name) or [None])[0], f"the event {name!r} in:\n{self.err}")
+        return wait_for(lambda: self.events(name), f"the event {name!r} of process {self.pid}")[0]
 
     def signal(self, number: int) -> None:
         """Send a signal to it, and to nothing else."""
@@ -173,15 +181,18 @@ class Bench:
         *words: str | Path,
         environ: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
-        user: int | None = None,
+        powers: bool = True,
         seconds: float = PATIENCE,
     ) -> Done:
-        """Run a command to its end. ``environ``: changes to the environment; ``None`` takes a name out."""
+        """Run a command to its end.
+
+        ``environ``: changes to the environment; ``None`` takes a name out. ``powers``: whether root may do everything.
+        """
+        line = self._line(words)
         process = subprocess.run(
-            self._line(words),
-            env=self._environment(environ), cwd=cwd or self.top, user=user, group=user,
-            extra_groups=None if user is None else [], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=seconds, check=False,
+            line if powers else [sys.executable, "-c", DROP_POWERS, *line],
+            env=self._environment(environ), cwd=cwd or self.top, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=seconds, check=False,
         )  # fmt: skip
         return Done(process.returncode, process.stdout, process.stderr)
 
@@ -298,6 +309,55 @@ def opened_bench(top: Path) -> Iterator[Bench]:
         assert [each for each in server.requests if each.status >= 500 and each.fault is None] == []
 
 
+# -- tests side by side --------------------------------------------------------------------------------------------------
+
+Body = Callable[[Bench], None]
+_BODIES: dict[str, list[Body]] = {}
+AT_A_TIME = 4
+"""Each of these tests mostly waits: for a folder to settle, for an uploader to start."""
+
+
+def bodies_of(module: str) -> list[Body]:
+    """The tests of a module that were marked ``alone_on_a_bench``."""
+    return _BODIES.get(module, [])
+
+
+class SideBySide:
+    """Runs tests that share nothing at the same time; each is still asked for its result, and fails, by itself."""
+
+    def __init__(self, top: Path, bodies: Sequence[Body]) -> None:
+        self._pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="bench")
+        self._results = {body: self._pool.submit(self._run, body, top / body.__name__) for body in bodies}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def result(self, body: Body) -> None:
+        """Wait for this one; raises what it raised."""
+        self._results[body].result()
+
+    @staticmethod
+    def _run(body: Body, top: Path) -> None:
+        with opened_bench(top) as bench:
+            body(bench)
+
+
+def alone_on_a_bench(body: Body) -> Callable[[SideBySide], None]:
+    """Mark a test that is given a bench of its own and shares nothing, so that it may run beside others."""
+
+    def test(side_by_side: SideBySide) -> None:
+        side_by_side.result(body)
+
+    # Not functools.wraps, through which pytest would see the body's parameters.
+    test.__name__, test.__qualname__, test.__module__ = body.__name__, body.__qualname__, body.__module__
+    test.__doc__ = body.__doc__
+    _BODIES.setdefault(body.__module__, []).append(body)
+    return test
+
+
 # -- comparing -----------------------------------------------------------------------------------------------------------
 
 
@@ -346,7 +406,7 @@ def assert_delivered_once(server: Sandbox, folder: Path) -> tuple[RunView, Artif
 
 def fingerprint_of(top: Path) -> dict[str, tuple[int, ...]]:
     """What a write below ``top`` would change: kind, size, inode, mtime and ctime of everything in it."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for path in (top, *sorted(top.rglob("*"))):
         info = path.lstat()
         found[str(path)] = (info.st_mode, info.st_size, info.st_ino, info.st_mtime_ns, info.st_ctime_ns)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -62,7 +61,12 @@ class Recipe:
             "model": {"api_key": None, "max_concurrent_requests": 2, **self.model},
             "generation": {"max_new_tokens": 512, "batch_size": 1, **self.generation},
             "system": {"device": "cpu", "seed": self.seed},
-            "strategy": {"type": self.strategy, "use_thinking": False, "stop_token_ids": [151645], **self.strategy_more},
+            "strategy": {
+                "type": self.strategy,
+                "use_thinking": False,
+                "stop_token_ids": [151645],
+                **self.strategy_more,
+            },
             "scorer": {"type": "entropy", "batch_size": 1},
             "evaluation": {"evaluators": ["exact_match"]},
             "report_to": None,
@@ -137,10 +141,10 @@ def make_unfinished(path: Path, until: str, recipe: Recipe = BASELINE) -> Path:
     return path
 
 
-def stages(path: Path, recipe: Recipe) -> Iterator[str]:
+def stages(path: Path, recipe: Recipe) -> Generator[str]:
     """Write the folder in the script's own order, and name each stage after it; the log is open all the time."""
     path.mkdir(parents=True, exist_ok=True)
-    with (path / LOG).open("a", encoding="utf-8") as log, (path / "stderr.log").open("w"):
+    with (path / LOG).open("a", encoding="utf-8", errors="surrogateescape") as log, (path / "stderr.log").open("w"):
 
         def say(text: str) -> None:
             log.write(f"[2025-12-03 10:00:00,123][__main__][INFO] - {text}\n")
@@ -174,7 +178,7 @@ def _write_hydra(path: Path, recipe: Recipe) -> None:
         (path / ".hydra" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def _write_lines(file: Path, rows: Iterator[dict[str, Any]]) -> None:
+def _write_lines(file: Path, rows: Iterable[dict[str, Any]]) -> None:
     with file.open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in rows)
 
@@ -184,19 +188,14 @@ def _write_json(file: Path, value: object) -> None:
         json.dump(value, stream, indent=2, ensure_ascii=False)
 
 
-def _hold_open(descriptor: IO[str]) -> bool:
-    """Wait to be told to go on; whether that came (and not the end)."""
-    return bool(descriptor.readline())
-
-
 def main() -> None:
     """One experiment, driven line by line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     for stage in stages(parser.parse_args().folder, BASELINE):
         print(stage, flush=True)  # noqa: T201  the protocol of this program
-        if not _hold_open(sys.stdin):
-            os._exit(1)
+        if not sys.stdin.readline():
+            sys.exit(1)
 
 
 if __name__ == "__main__":

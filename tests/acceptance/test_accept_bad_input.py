@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import run_folders
-from acceptance_bench import Bench, Done, artifact_of, md5s_on_disk, md5s_on_server, opened_bench
+from acceptance_bench import Bench, Done, alone_on_a_bench, artifact_of, md5s_on_disk, md5s_on_server, opened_bench
 
 from wandb_outbox.sandbox import RunView
 
 pytest_plugins = ("acceptance_fixtures",)
+pytestmark = pytest.mark.usefixtures("side_by_side")
 
 CONFIG = 78
 USAGE = 2
-NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +62,12 @@ def test_configuration_with_three_faults(idle: Bench) -> None:
     """All faults are told at once, each with where it stands, what is wrong and what was given."""
     config = idle.top / "three.toml"
     config.write_text(
-        'settle = "soon"\nmax_byte = "1GB"\nlog_level = "loud"\n'
+        'stalled_after = "soon"\nmax_byte = "1GB"\nlog_level = "loud"\n'
         f'[[roots]]\npath = "{idle.outputs}"\nconvention = "llm-tts"\n'
     )
     done = idle.run("flush", "--config", config)
     _refused(
-        done, CONFIG, "settle: ", "'soon'", "max_byte is no setting (did you mean max_bytes?)", "log_level: ", "'loud'",
+        done, CONFIG, "stalled_after: ", "'soon'", "max_byte is no setting (did you mean max_bytes?)", "log_level: ", "'loud'",
         "unknown convention 'llm-tts' (known: auto, llm-tts-eval, plain)",
     )  # fmt: skip
     assert done.err.count(str(config)) >= 3
@@ -112,14 +109,18 @@ def test_upload_of_nothing(idle: Bench) -> None:
     file.write_text("{}")
     done = idle.run("upload", empty, idle.top / "missing", file)
     _refused(
-        done, USAGE, f"{empty} holds no file to upload", f"{idle.top}/missing is not there", f"{file} is not a directory"
+        done,
+        USAGE,
+        f"{empty} holds no file to upload",
+        f"{idle.top}/missing is not there",
+        f"{file} is not a directory",
     )
     assert idle.list() == []
 
 
 def test_upload_without_a_folder(idle: Bench) -> None:
     """``upload`` alone says what it wants."""
-    _refused(idle.run("upload"), USAGE, "usage: wandb-outbox upload", "required: DIR")
+    _refused(idle.run("upload"), USAGE, "usage: wandb-outbox", "required: DIR")
 
 
 def test_folder_with_secrets_only(idle: Bench) -> None:
@@ -130,14 +131,19 @@ def test_folder_with_secrets_only(idle: Bench) -> None:
     _refused(idle.run("upload", folder), USAGE, "holds no file to upload; left out: .env")
 
 
-@pytest.mark.parametrize(
-    "words", [["show", "nothing"], ["why", "nothing"], ["retry", "nothing"], ["retry"], ["retry", "--failed"]]
-)
-def test_run_that_is_not_known(idle: Bench, words: list[str]) -> None:
-    """A RUN that matches nothing is told of, with what to type instead; also before there is any outbox."""
-    done = idle.run(*words)
-    _refused(done, USAGE)
-    assert len(done.err.splitlines()) == 2, done
+@pytest.mark.parametrize("command", ["show", "why", "retry"])
+def test_run_that_is_not_known(idle: Bench, command: str) -> None:
+    """A RUN that matches nothing is told of, with what to type instead."""
+    run_folders.make(idle.top / "known/2025-12-03/run")
+    assert idle.run("flush", idle.top / "known", "--timeout", "0").code in (0, 1)
+    _refused(idle.run(command, "nothing"), USAGE, "no run is known by 'nothing'", "wandb-outbox list")
+
+
+def test_retry_of_nothing(idle: Bench) -> None:
+    """``retry`` says which RUN it wants, that none has failed, or that there is no outbox yet."""
+    state = ["--state-dir", str(idle.top / "never")]
+    _refused(idle.run("retry", "x", *state), USAGE, "there is no outbox yet", "`watch`, `flush` or `upload`")
+    _refused(idle.run("retry", "--failed", *state), USAGE, "there is no outbox yet")
 
 
 @pytest.mark.parametrize("words", [["lst"], ["list", "--state", "done"], ["flush", "--timeout", "soon"], []])
@@ -160,6 +166,7 @@ def test_reading_commands_before_there_is_any_state(idle: Bench) -> None:
 # -- folders ---------------------------------------------------------------------------------------------------------------
 
 
+@alone_on_a_bench
 def test_damaged_folders_are_delivered_as_they_are(bench: Bench) -> None:
     """Torn results, metrics that are no object, unreadable config: delivered byte by byte, with words; others go on."""
     made = {name: run_folders.make(bench.outputs / "2025-12-03" / name) for name in ("torn", "metrics", "yaml", "good")}
@@ -190,6 +197,7 @@ def test_damaged_folders_are_delivered_as_they_are(bench: Bench) -> None:
     assert "warning " not in shown["good"]
 
 
+@alone_on_a_bench
 def test_folder_that_vanishes_before_its_upload(bench: Bench) -> None:
     """A folder that is deleted while it is queued is skipped with the reason; the others are delivered."""
     gone, stays = (run_folders.make(bench.outputs / f"2025-12-03/{name}") for name in ("gone", "stays"))
@@ -206,6 +214,7 @@ def test_folder_that_vanishes_before_its_upload(bench: Bench) -> None:
     assert stays.exists()
 
 
+@alone_on_a_bench
 def test_run_that_could_be_several(bench: Bench) -> None:
     """A RUN that matches several is told of with all of them, and nothing is done."""
     for name in ("one", "two"):
@@ -219,77 +228,63 @@ def test_run_that_could_be_several(bench: Bench) -> None:
 # -- permissions -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[tuple[Bench, int | None]]:
-    """A bench in a place that everybody may enter, and the user to run as who is not us (``None``: we are no root)."""
-    top = Path(tempfile.mkdtemp(prefix="outbox-accept-"))
-    top.chmod(0o755)
-    user = NOBODY if os.getuid() == 0 else None
-    try:
-        with opened_bench(top / "machine") as bench:
-            if user is not None:
-                os.chown(bench.home, user, user)
-                if not _runs_as(user, bench):
-                    pytest.skip("the interpreter may not be run by another user here")
-            yield bench, user
-    finally:
-        shutil.rmtree(top)
+def _need_permissions(bench: Bench) -> None:
+    """Skip where this user may read and write everything and that cannot be taken away."""
+    (bench.home / "closed").mkdir(mode=0)
+    if bench.run("list", "--state-dir", bench.home / "closed", powers=False).code == 0:
+        pytest.skip("this user reads everything, and that cannot be taken away here")
 
 
-def _runs_as(user: int, bench: Bench) -> bool:
-    try:
-        words = [sys.executable, "-c", "import wandb_outbox"]
-        ended = subprocess.run(words, user=user, group=user, extra_groups=[], env=bench.environ, cwd="/", check=False)
-    except OSError:
-        return False
-    return ended.returncode == 0
-
-
-def test_root_that_may_not_be_read(other: tuple[Bench, int | None]) -> None:
+@alone_on_a_bench
+def test_root_that_may_not_be_read(bench: Bench) -> None:
     """A root without read permission is a fault of the configuration."""
-    bench, user = other
+    _need_permissions(bench)
     bench.outputs.chmod(0)
-    state = bench.home / "state"
-    done = bench.run("flush", bench.outputs, "--state-dir", state, user=user)
+    done = bench.run("flush", bench.outputs, powers=False)
     bench.outputs.chmod(0o755)
     _refused(done, CONFIG, f"root {bench.outputs} may not be read by this user")
 
 
-def test_folder_that_may_not_be_read(other: tuple[Bench, int | None]) -> None:
-    """One unreadable folder waits with the reason; it stops neither the others nor the command."""
-    bench, user = other
-    closed, good = (run_folders.make(bench.outputs / f"2025-12-03/{name}") for name in ("closed", "good"))
-    if user is not None:
-        for path in bench.outputs.rglob("*"):
-            os.chown(path, user, user)
-    (closed / "results.json").chmod(0)
-    if user is not None:
-        os.chown(closed / "results.json", 0, 0)
-    done = bench.run("flush", bench.outputs, "--timeout", "15", user=user, environ={"WANDB_OUTBOX_STATE_DIR": str(bench.home / "s")})
-    rows = {Path(row["path"]).name: row for row in bench.list("--state-dir", str(bench.home / "s"))}
+@alone_on_a_bench
+def test_folder_that_may_not_be_read(bench: Bench) -> None:
+    """An unreadable file or folder makes one run wait with the reason; it stops neither the others nor the command."""
+    _need_permissions(bench)
+    names = ("file", "folder", "good")
+    made = {name: run_folders.make(bench.outputs / "2025-12-03" / name) for name in names}
+    (made["file"] / "results.json").chmod(0)
+    (made["folder"] / ".hydra").chmod(0)
+    done = bench.run("flush", bench.outputs, "--timeout", "15", powers=False)
+    (made["folder"] / ".hydra").chmod(0o755)
+    (made["file"] / "results.json").chmod(0o644)
+    rows = {Path(row["path"]).name: row for row in bench.list()}
     assert rows["good"]["state"] == "uploaded", done
-    assert rows["closed"]["state"] != "uploaded"
-    assert "results.json may not be read by this user" in rows["closed"]["reason"]
-    assert good.exists()
+    assert len(bench.server.runs()) == 1
+    assert "results.json may not be read by this user" in rows["file"]["reason"]
+    assert "folder/.hydra may not be read by this user" in rows["folder"]["reason"]
+    assert bench.run("flush", bench.outputs).code == 0
+    assert {row["state"] for row in bench.list()} == {"uploaded"}
 
 
-def test_state_directory_that_may_not_be_written(other: tuple[Bench, int | None]) -> None:
-    """Commands that need to write say so with 78, or with 2 and the line to type; reading ones tell what they may not."""
-    bench, user = other
+@alone_on_a_bench
+def test_state_directory_that_may_not_be_written(bench: Bench) -> None:
+    """Commands that need to write say so with 78, or with 2 and the line to type; reading ones still read."""
+    _need_permissions(bench)
     folder = run_folders.make(bench.outputs / "2025-12-03/run")
     bench.server.down()
     assert bench.run("flush", bench.outputs).code == 75
-    bench.server.up()
     bench.state.chmod(0o555)
     (bench.state / "outbox.db").chmod(0o444)
-    for words in (["flush", bench.outputs], ["upload", folder], ["watch", bench.outputs]):
-        _refused(bench.run(*words, user=user), CONFIG, f"the state directory {bench.state} may not be written by this user")
-    retry = bench.run("retry", folder, user=user)
+    for command, path in (("flush", bench.outputs), ("upload", folder), ("watch", bench.outputs)):
+        done = bench.run(command, path, powers=False)
+        _refused(done, CONFIG, f"the state directory {bench.state} may not be written by this user")
+    retry = bench.run("retry", folder, powers=False)
     _refused(retry, USAGE, "may not be changed by this user", f"type: sudo -u '#{os.getuid()}' wandb-outbox retry")
-    assert bench.run("list", user=user).code == 0
+    assert [row["state"] for row in bench.list()] == ["queued"]
+    assert bench.run("list", powers=False).code == 0
+    bench.state.chmod(0)
+    done = bench.run("list", powers=False)
     bench.state.chmod(0o700)
-    if user is not None:
-        _refused(bench.run("list", user=user), CONFIG, f"{bench.state}")
+    _refused(done, CONFIG, str(bench.state))
 
 
 def test_state_directory_that_is_a_file(idle: Bench) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import run_folders
 from acceptance_bench import (
     Bench,
     Running,
+    alone_on_a_bench,
     artifact_of,
     fingerprint_of,
     md5s_on_disk,
@@ -27,6 +27,7 @@ from run_folders import Recipe
 from wandb_outbox.sandbox import Fault, RunView
 
 pytest_plugins = ("acceptance_fixtures",)
+pytestmark = pytest.mark.usefixtures("side_by_side")
 
 RSS_LIMIT = 60 * 1024
 """Kilobytes of memory that the daemon may take without an upload."""
@@ -159,7 +160,9 @@ def test_list_and_show_tell_of_a_run(live: Live) -> None:
         shown = live.bench.run("show", query)
         assert shown.code == 0, shown
         assert f"run id    {run.id}" in shown.out
-        assert f"artifact  outputs-2025-12-03-shown:v0 (digest {artifact_of(live.bench.server, run).digest})" in shown.out
+        assert (
+            f"artifact  outputs-2025-12-03-shown:v0 (digest {artifact_of(live.bench.server, run).digest})" in shown.out
+        )
     record = live.bench.run("show", run.id, "--json").json()
     assert record["schema"] == 1
     assert [attempt["outcome"] for attempt in record["run"]["attempt_history"]] == ["uploaded"]
@@ -205,23 +208,25 @@ def test_daemon_is_small_and_never_imports_wandb(live: Live) -> None:
     assert fingerprint_of(live.bench.outputs) == before
 
 
-@pytest.mark.parametrize("command", ["status", "list", "show", "why", "version"])
-def test_reading_commands_import_little(live: Live, command: str) -> None:
+def test_reading_commands_import_little(live: Live) -> None:
     """What people type all day imports neither wandb, watchdog, omegaconf nor pydantic-settings."""
     folder = run_folders.make(live.bench.outputs / "2025-12-03/light")
     live.run_of(folder)
-    words = [command, str(folder)] if command in ("show", "why") else [command]
-    running = live.bench.start(*words, python=("-X", "importtime"))
-    done = running.wait()
-    assert done.code == 0, done
-    imported = {name.partition(".")[0] for name in re.findall(r"^import time: .* \| +(\S+)$", done.err, re.MULTILINE)}
-    assert "argparse" in imported
-    assert imported & {"wandb", "watchdog", "omegaconf", "pydantic_settings", "pydantic", "rich", "structlog"} == set()
+    for words in (["status"], ["list"], ["show", folder], ["why", folder], ["version"]):
+        done = live.bench.start(*words, python=("-X", "importtime")).wait()
+        assert done.code == 0, done
+        imported = {
+            name.partition(".")[0] for name in re.findall(r"^import time: .* \| +(\S+)$", done.err, re.MULTILINE)
+        }
+        assert "argparse" in imported
+        heavy = {"wandb", "watchdog", "omegaconf", "pydantic_settings", "pydantic", "rich", "structlog"}
+        assert imported & heavy == set(), words
 
 
 # -- daemons of their own --------------------------------------------------------------------------------------------------
 
 
+@alone_on_a_bench
 def test_sigterm_finishes_what_is_under_way(bench: Bench) -> None:
     """SIGTERM in the middle of an upload: it is finished and recorded, then the daemon ends with 0, and nothing is left."""
     folder = run_folders.make(bench.outputs / "2025-12-03/run", Recipe(padding=40_000))
@@ -237,6 +242,7 @@ def test_sigterm_finishes_what_is_under_way(bench: Bench) -> None:
     assert bench.uploaders() == {}
 
 
+@alone_on_a_bench
 def test_sigterm_ends_in_time(bench: Bench) -> None:
     """When an upload hangs, the daemon ends within ``stop_timeout``, puts it back, and commands work without a daemon."""
     folder = run_folders.make(bench.outputs / "2025-12-03/run")
@@ -260,6 +266,7 @@ def test_sigterm_ends_in_time(bench: Bench) -> None:
     assert bench.run("retry", row["id"]).out == f"{folder}: queued with fresh attempts\n"
 
 
+@alone_on_a_bench
 def test_daemon_waits_for_a_root_and_finds_folders_at_any_depth(bench: Bench) -> None:
     """A root that is not there yet is waited for; what appears in it is found by what is in it, never by its depth."""
     late = bench.top / "later" / "outputs"
@@ -270,10 +277,10 @@ def test_daemon_waits_for_a_root_and_finds_folders_at_any_depth(bench: Bench) ->
     assert run.config["outbox"]["path"] == "2025-12-03/a/b/c/d/e/seed42_10-00-00"
 
 
+@alone_on_a_bench
 def test_old_folders_wait_for_a_person(bench: Bench) -> None:
     """What was quiet for longer than ``backlog_after`` when the daemon came is held with the reason; ``flush`` sends it."""
     folder = run_folders.make(bench.outputs / "2025-12-03/old")
-    os.utime(folder / "results.json")
     daemon = bench.watch(environ={"WANDB_OUTBOX_BACKLOG_AFTER": "0"})
     row = bench.wait_state(folder, "held")
     assert "older than the watch over its root" in row["reason"]

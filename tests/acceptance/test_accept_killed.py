@@ -6,13 +6,15 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 import run_folders
-from acceptance_bench import Bench, Running, assert_delivered_once, wait_for
+from acceptance_bench import Bench, Running, alone_on_a_bench, assert_delivered_once, wait_for
 from run_folders import Recipe
 
 from wandb_outbox.sandbox import Fault
 
 pytest_plugins = ("acceptance_fixtures",)
+pytestmark = pytest.mark.usefixtures("side_by_side")
 
 LARGE = Recipe(samples=8, padding=40_000)
 """About 2 MB: at 200 kB a second, far longer in flight than a test needs to kill somebody."""
@@ -34,6 +36,7 @@ def _pid_of(bench: Bench, name: str) -> int:
     return pid
 
 
+@alone_on_a_bench
 def test_daemon_killed_in_the_middle_of_an_upload(bench: Bench) -> None:
     """SIGKILL of the daemon ends the uploader with it; after the restart: one run, one version, exact bytes."""
     folder = bench.outputs / "2025-12-03/run"
@@ -53,6 +56,7 @@ def test_daemon_killed_in_the_middle_of_an_upload(bench: Bench) -> None:
     assert again.wait_event("recovered")["uploads"] == 1
 
 
+@alone_on_a_bench
 def test_uploader_stopped_when_its_daemon_is_killed(bench: Bench) -> None:
     """An uploader that cannot end by itself (it is stopped) is ended by the next daemon before that sends anything."""
     folder = bench.outputs / "2025-12-03/run"
@@ -70,6 +74,7 @@ def test_uploader_stopped_when_its_daemon_is_killed(bench: Bench) -> None:
     assert not set(bench.uploaders()) & set(frozen)
 
 
+@alone_on_a_bench
 def test_uploader_killed_in_the_middle_of_an_upload(bench: Bench) -> None:
     """SIGKILL of the uploader costs one attempt, takes wandb-core with it, and the folder is sent again, once."""
     folder = bench.outputs / "2025-12-03/run"
@@ -88,6 +93,7 @@ def test_uploader_killed_in_the_middle_of_an_upload(bench: Bench) -> None:
     assert row["id"] == run.id
 
 
+@alone_on_a_bench
 def test_wandb_core_killed_in_the_middle_of_an_upload(bench: Bench) -> None:
     """SIGKILL of wandb-core alone, which the SDK does not survive: seen at once, and the folder is sent again, once."""
     folder = bench.outputs / "2025-12-03/run"
@@ -102,6 +108,7 @@ def test_wandb_core_killed_in_the_middle_of_an_upload(bench: Bench) -> None:
     assert row["id"] == run.id
 
 
+@alone_on_a_bench
 def test_flush_killed_in_the_middle_of_an_upload(bench: Bench) -> None:
     """SIGKILL of a ``flush``, as at the end of a cluster job, leaves the folder to the next one."""
     folder = run_folders.make(bench.outputs / "2025-12-03/run", LARGE)

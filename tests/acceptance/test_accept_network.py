@@ -5,18 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import run_folders
-from acceptance_bench import Bench, Done, assert_delivered_once, md5s_on_disk, md5s_on_server, opened_bench, wait_for
-from acceptance_bench import artifact_of
+from acceptance_bench import (
+    Bench,
+    Done,
+    alone_on_a_bench,
+    artifact_of,
+    assert_delivered_once,
+    md5s_on_disk,
+    md5s_on_server,
+    opened_bench,
+    wait_for,
+)
 from run_folders import Recipe
 
 from wandb_outbox.sandbox import Fault
 
 pytest_plugins = ("acceptance_fixtures",)
+pytestmark = pytest.mark.usefixtures("side_by_side")
 
 OFFLINE = 75
 
@@ -77,7 +86,9 @@ def tries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Try]]:
         ("no key", 1, "unauthorized", "there is no API key"),
     ],
 )
-def test_trouble_keeps_everything_queued(tries: dict[str, Try], weather: str, code: int, state: str, words: str) -> None:
+def test_trouble_keeps_everything_queued(
+    tries: dict[str, Try], weather: str, code: int, state: str, words: str
+) -> None:
     """``flush`` ends at once and says what is wrong; all folders stay queued, and no attempt is used up."""
     tried = tries[weather]
     assert tried.done.code == code, tried.done
@@ -103,6 +114,7 @@ def test_next_flush_delivers_everything(tries: dict[str, Try]) -> None:
     assert tries["sunny"].status["server"]["state"] == "online"
 
 
+@alone_on_a_bench
 def test_retry_after_is_waited_for(bench: Bench) -> None:
     """The daemon asks no sooner than ``Retry-After`` says, and then delivers."""
     folder = run_folders.make(bench.outputs / "2025-12-03/run")
@@ -114,6 +126,7 @@ def test_retry_after_is_waited_for(bench: Bench) -> None:
     assert following.time - throttled.time >= 2.9
 
 
+@alone_on_a_bench
 def test_outage_in_the_middle_of_an_upload(bench: Bench) -> None:
     """A server that goes away while files are sent and comes back later has one run and one version, byte by byte."""
     folder = run_folders.make(bench.outputs / "2025-12-03/run", Recipe(samples=8, padding=40_000))
@@ -130,6 +143,7 @@ def test_outage_in_the_middle_of_an_upload(bench: Bench) -> None:
     assert row["id"] == run.id
 
 
+@alone_on_a_bench
 def test_upload_by_hand_of_an_offline_machine(bench: Bench) -> None:
     """``upload`` without a server ends with 75, says that it is kept; the next ``flush`` sends it under the given name."""
     folder = run_folders.make(bench.outputs / "2025-12-03/run")
@@ -145,6 +159,7 @@ def test_upload_by_hand_of_an_offline_machine(bench: Bench) -> None:
     assert run.display_name == "by hand"
 
 
+@alone_on_a_bench
 def test_a_lost_reply_makes_no_duplicate(bench: Bench) -> None:
     """Replies that are lost after the server has done the work make neither a second run nor a second version."""
     folder = run_folders.make(bench.outputs / "2025-12-03/run")
@@ -152,5 +167,3 @@ def test_a_lost_reply_makes_no_duplicate(bench: Bench) -> None:
         bench.server.inject(Fault(operation, "lost-reply", times=1))
     assert bench.run("flush", bench.outputs).code == 0
     assert_delivered_once(bench.server, folder)
-
-

@@ -18,6 +18,7 @@ from acceptance_bench import (
     PATIENCE,
     Bench,
     Done,
+    alone_on_a_bench,
     artifact_of,
     assert_delivered_once,
     fingerprint_of,
@@ -31,6 +32,7 @@ from run_folders import Recipe
 from wandb_outbox.sandbox import ArtifactView, RunView
 
 pytest_plugins = ("acceptance_fixtures",)
+pytestmark = pytest.mark.usefixtures("side_by_side")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 def test_upload_takes_the_place_of_the_script(story: Story) -> None:
     """``upload DIR --project P --name N --tags a b c`` makes exactly that run, whole, and says where it is."""
     assert (story.first.code, story.first.err) == (0, "")
-    assert (story.run.project, story.run.display_name, list(story.run.tags)) == ("my-project", "my name", ["a", "b", "c"])
+    assert (story.run.project, story.run.display_name, list(story.run.tags)) == (
+        "my-project",
+        "my name",
+        ["a", "b", "c"],
+    )
     assert story.run.state == "finished"
     assert md5s_on_server(story.artifact.files) == md5s_on_disk(story.folder)
     assert story.artifact.name == "outputs-2025-12-03-my_run"
@@ -101,6 +107,7 @@ def test_upload_leaves_the_folder_untouched(story: Story) -> None:
     assert fingerprint_of(story.bench.outputs) == story.before
 
 
+@alone_on_a_bench
 def test_upload_of_several_folders(bench: Bench) -> None:
     """Several DIRs at once: below a root, outside every root, without metrics, and all with the tags of one command."""
     inside = run_folders.make(bench.outputs / "2025-12-03/gsm8k/seed1_10-00-00", Recipe(seed=1))
@@ -131,6 +138,7 @@ def test_upload_of_several_folders(bench: Bench) -> None:
     assert (summary["total_samples"], summary["exact_match/correct"]) == (4, 2)
 
 
+@alone_on_a_bench
 def test_tags_that_swallow_a_folder_are_told_of(bench: Bench) -> None:
     """``upload --tags a b DIR`` would take DIR for a tag, and upload nothing or the rest: it says what to type."""
     one = run_folders.make(bench.outputs / "2025-12-03" / "one")
@@ -146,6 +154,7 @@ def test_tags_that_swallow_a_folder_are_told_of(bench: Bench) -> None:
     assert list(bench.server.requests) == []
 
 
+@alone_on_a_bench
 def test_a_folder_after_another_option_is_a_folder(bench: Bench) -> None:
     """DIR may stand last, after ``--name N``; and a tag stays a tag when a folder here is called so, too."""
     folder = run_folders.make(bench.outputs / "2025-12-03" / "my_run")
@@ -155,6 +164,7 @@ def test_a_folder_after_another_option_is_a_folder(bench: Bench) -> None:
     assert (run.display_name, list(run.tags)) == ("n", ["a", "gsm8k"])
 
 
+@alone_on_a_bench
 def test_a_terminal_shows_a_progress_bar(bench: Bench) -> None:
     """On a tty ``upload`` draws a bar with the folder's name, its size, and how it ended."""
     folder = run_folders.make(bench.outputs / "2025-12-03" / "my_run", Recipe(padding=50_000))

@@ -37,6 +37,7 @@ class _Actor:
         self._cues = cues
         self._began = began
         self._open: dict[str, int] = {}
+        self._paths: dict[str, str] = {}
 
     def perform(self, operations: list[list[Any]]) -> None:
         """Perform one after the other."""
@@ -77,6 +78,7 @@ class _Actor:
         flags = {"a": os.O_APPEND | os.O_CREAT, "w": os.O_TRUNC | os.O_CREAT, "x": os.O_EXCL | os.O_CREAT}[mode]
         t = time.time()
         self._open[handle] = os.open(self._path(path), flags | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        self._paths[handle] = path
         self.note("open", t, handle=handle, path=path, mode=mode)
 
     def do_write(self, handle: str, text: str) -> None:
@@ -85,7 +87,7 @@ class _Actor:
         data = text.encode()
         for begin in range(0, len(data), _PIECE):
             os.write(self._open[handle], data[begin : begin + _PIECE])
-        self.note("touch", t, handle=handle)
+        self.note("touch", t, path=self._paths[handle])
 
     def do_close(self, handle: str) -> None:
         """Close an open file."""
@@ -118,7 +120,7 @@ class _Actor:
             shutil.rmtree(self._path(path))
         else:
             os.unlink(self._path(path))
-        self.note("removed", t, path=path)
+        self.note("touch", t, path=path)
 
     def do_utime(self, path: str, seconds: float) -> None:
         """Set the time of the last change, as ``tar -x`` and ``rsync -t`` do."""
@@ -140,7 +142,7 @@ class _Actor:
     def do_fork(self, seconds: float, handle: str = "", text: str = "") -> None:
         """Start a child that inherits every open file and ends after a while, with a last word to one of them."""
         if os.fork() == 0:
-            self.note("inherited", time.time(), handles=list(self._open))
+            self.note("inherited", time.time(), handles={handle: self._paths[handle] for handle in self._open})
             time.sleep(seconds)
             if handle:
                 self.do_write(handle, text)

@@ -30,6 +30,10 @@ TRACEBACK = (
 )
 
 
+GONE = "gone"
+"""The state of a path at which there must be no row: its folder has another one by now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What must have become of a folder when its life is over. ``path`` is relative to the stage's top."""
@@ -40,18 +44,19 @@ class Ending:
     outcomes: tuple[str, ...] = ("ok",)
     revision: int | None = None
     incarnation: int = 0
-    runs: int = 1
-    """How many W&B runs its content went to; more than one only when it was deleted and made anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """Operations, and how they must end. ``fall`` says that the last session crashed."""
+    """Operations, and how they must end."""
 
     operations: Sequence[Operation]
     endings: tuple[Ending, ...]
-    story: str = ""
-    crashed: bool = False
+
+    @property
+    def folders(self) -> tuple[Ending, ...]:
+        """The endings of the folders that are still there under their path."""
+        return tuple(ending for ending in self.endings if ending.state != GONE)
 
 
 # -- texts ---------------------------------------------------------------------------------------------------------------
@@ -218,14 +223,14 @@ def whole_session(folder: str, *, samples: int = 4, pause: float = 0.1) -> Sessi
 
 
 def files_of_a_run(samples: int = 4) -> dict[str, str]:
-    """What a session that ended well leaves, in the order of the names: for folders that are copied, not written."""
+    """What a session that ended well leaves, in the order of the last changes: for folders that are copied."""
     return {
+        STDERR: "",
         ".hydra/config.yaml": config(samples),
         ".hydra/overrides.yaml": f"- dataset.subset={samples}\n",
         BATCHES: json_line(3000) * samples,
+        SAMPLE_METRICS: json_line() * samples,
         RESULTS: results(samples, size=20_000),
         METRICS: metrics(samples),
         LOG: header(samples) + "".join(map(log_line, (GENERATES, GENERATED, EVALUATES, EVALUATED))),
-        SAMPLE_METRICS: json_line() * samples,
-        STDERR: "",
     }

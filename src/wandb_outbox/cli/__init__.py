@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,9 @@ COMMANDS: Mapping[str, str] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Every error is told to a person in a line or two, on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show some character must not make a traceback of an upload that went well.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parse(list(sys.argv[1:] if argv is None else argv))
     room = importlib.import_module(COMMANDS[arguments.command])
     try:

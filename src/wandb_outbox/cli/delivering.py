@@ -16,6 +16,7 @@ from wandb_outbox.cli.common import (
     configure_log,
     on_interrupt,
     overrides_of,
+    printable,
     quietly,
     state_dir_of,
 )
@@ -111,7 +112,7 @@ def _tell_upload(store: Store, keys: Sequence[int], problems: Sequence[str]) -> 
         if run is None:
             continue
         if run.state is State.UPLOADED:
-            print(f"{run.path} → {run.url}  ({run.artifact}, {run.files} files, {report.size(run.bytes)})")
+            print(f"{printable(run.path)} → {run.url}  ({run.artifact}, {run.files} files, {report.size(run.bytes)})")
             for warning in run.warnings:
                 complain(f"{run.path}: {warning}")
         else:

@@ -29,7 +29,7 @@ def status_command(arguments: argparse.Namespace) -> int:
             print(json.dumps(status, indent=None if arguments.watch else 2), flush=True)
         else:
             clear = "\x1b[H\x1b[2J" if arguments.watch and sys.stdout.isatty() else ""
-            print(clear + report.status_text(status, now=time.time()), flush=True)
+            print(clear + printable(report.status_text(status, now=time.time()), keep_lines=True), flush=True)
         if not arguments.watch:
             return Exit.OK if executor is not None else Exit.DOWN
         try:

@@ -271,8 +271,11 @@ class Deliverer:
 
     def _died(self) -> None:
         """The uploader died by itself. One in flight is to blame; of several, each is tried again alone."""
-        self._probe_sent = None
-        flights = list(self._flights.values())
+        if self._probe_sent is not None:
+            self._probe_sent = None
+            mute = Offline(f"the uploader died when it was to ask the server: {self._sink.last_words()}")
+            self._set_gate(after_error(self.gate, mute, now=self._tick(), chance=self._chance()))
+        flights = [flight for key, flight in self._flights.items() if key not in self._accused]
         error = UploaderCrashed(
             f"the uploader process died: {self._sink.last_words() or 'it said nothing'}",
             hint="it is tried again; if it goes on, look at uploader/uploader.log in the state directory",
@@ -302,7 +305,7 @@ class Deliverer:
         for key, flight in list(self._flights.items()):
             if key in blamed:
                 self._accused[key] = error
-            else:
+            elif key not in self._accused:
                 self._put_back(flight, Offline("interrupted, because another upload hung"), used=False)
         self._set_gate(replace(self.gate, state=ServerState.UNKNOWN, next_probe=0.0))
 
@@ -338,7 +341,11 @@ class Deliverer:
         if not self._accused and self._store.next_attempt_at() is None:
             return  # nothing waits: a month with nothing to send costs no request
         self._probe_sent = self._busy_at = self._tick()
-        self._sink.probe()
+        try:
+            self._sink.probe()
+        except DiskFull as error:
+            self._probe_sent = None
+            self._set_gate(after_error(self.gate, error, now=self._tick(), chance=self._chance()))
 
     def _answered(self, message: dict[str, Any]) -> None:
         self._probe_sent = None
@@ -382,7 +389,7 @@ class Deliverer:
                 run = self._store.claim(self._claim, now=self._now(), suspects=True, only=self.only)
                 self._launch(run, alone=True)
             return
-        while True:
+        while self.gate.open:  # a launch that fails closes it
             large = sum(flight.large for flight in self._flights.values())
             small = len(self._flights) - large
             if large >= self._limits.concurrency and small >= SMALL_AT_A_TIME:
@@ -409,7 +416,11 @@ class Deliverer:
         self._log(
             "uploading", path=run.path, run=run.run_id, files=run.files, bytes=run.bytes, attempt=run.attempts + 1
         )
-        self._sink.send(self._job_of(run))
+        try:
+            self._sink.send(self._job_of(run))
+        except DiskFull as error:
+            self._failed(self._flights[run.key], error)
+            return
         step("deliver.handed-over")
 
     # -- telling -----------------------------------------------------------------------------------------------------

@@ -69,7 +69,8 @@ def after_error(gate: Gate, error: OutboxError, *, now: float, chance: float) ->
             )
         case _:
             return gate
-    if not gate.open and gate.next_probe > now:
+    longer = isinstance(error, Throttled) and now + error.retry_after > gate.next_probe
+    if not gate.open and gate.next_probe > now and not longer:
         return gate  # several deliveries fell in the same outage: it counts once
     return after_answer(gate, answer, now=now, chance=chance)
 

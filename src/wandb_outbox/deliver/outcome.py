@@ -44,7 +44,8 @@ class Failure:
 
 KEY_HINT = "set WANDB_API_KEY, or put the key into the service's credential wandb_api_key or into ~/.netrc"
 _DELETED = re.compile(r"\b409\b|previously created and deleted|was deleted", re.IGNORECASE)
-_REFUSED = re.compile(r"\b(?:400|413|422)\b|invalid|exceeds|too large|must be", re.IGNORECASE)
+_REFUSED = re.compile(r"invalid|exceeds|too large|must be", re.IGNORECASE)
+_CODE = re.compile(r"\b[45]\d\d\b")
 _TRANSPORT = re.compile(
     r"time(?:d)? ?out|refused|reset|unreachable|no such host|EOF|connection|broken pipe|network|\b5\d\d\b|\b429\b|\b408\b",
     re.IGNORECASE,
@@ -73,6 +74,13 @@ def decide(path: str, failure: Failure, answer: Answer) -> OutboxError:
             pass
     if re.search(r"\b429\b", failure.words):
         return Throttled(words, retry_after=DEFAULT_RETRY_AFTER)
+    refused = Rejected(
+        words, hint="the server refuses this data: look at `wandb-outbox plan`, then `wandb-outbox retry`"
+    )
+    sends_data = failure.stage in (Stage.INIT, Stage.CONTENT)
+    code = _CODE.search(failure.words)
+    if sends_data and code is not None and code[0] in ("400", "413", "422"):
+        return refused  # before the words are looked at: they may name a "network" or a limit of 512
     if _TRANSPORT.search(failure.words) or failure.kind in ("TimeoutError", "WaitTimeoutError"):
         return Offline(
             words, hint="the server answers, but not for this: its storage or one of its services may be down"
@@ -80,10 +88,8 @@ def decide(path: str, failure: Failure, answer: Answer) -> OutboxError:
     if re.search(r"\b40[134]\b|permission|not found", failure.words, re.IGNORECASE):
         # Not final: a server that is being repaired says so, too. It uses up attempts, and then a person looks.
         return NotVerified(words, hint="the API key is accepted, but perhaps not for this: check entity and project")
-    if failure.stage in (Stage.INIT, Stage.CONTENT) and _REFUSED.search(failure.words):
-        return Rejected(
-            words, hint="the server refuses this data: look at `wandb-outbox plan`, then `wandb-outbox retry`"
-        )
+    if sends_data and _REFUSED.search(failure.words):
+        return refused
     return NotVerified(words, hint="it is tried again; what has arrived is not sent twice")
 
 

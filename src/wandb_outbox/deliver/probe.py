@@ -44,18 +44,29 @@ class Answer:
     retry_after: float | None = None
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The key is for this server alone: a redirect is an answer, and not followed with the key in hand."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def ask_server(base_url: str, key: str | None) -> Answer:
     """The server's answer; never raises. Proxies of the environment are used, as the SDK does."""
     if not key:
         return Answer(ServerState.UNAUTHORIZED, "there is no API key")
-    token = base64.b64encode(f"api:{key}".encode()).decode()
-    request = urllib.request.Request(  # noqa: S310  the settings allow http and https only
-        base_url + "/graphql",
-        data=_QUERY.encode(),
-        headers={"Content-Type": "application/json", "Authorization": f"Basic {token}", "User-Agent": "wandb-outbox"},
-    )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310  as above
+        token = base64.b64encode(f"api:{key}".encode()).decode()
+        request = urllib.request.Request(  # noqa: S310  the settings allow http and https only
+            base_url + "/graphql",
+            data=_QUERY.encode(),
+            headers={
+                "Content-Type": "application/json",
+                "Authorization": f"Basic {token}",
+                "User-Agent": "wandb-outbox",
+            },
+        )
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as response:
             return read_answer(response.status, response.read(1 << 20), None)
     except urllib.error.HTTPError as error:
         with error:
@@ -93,9 +104,11 @@ def read_answer(status: int, body: bytes, retry_after: str | None) -> Answer:
 def seconds(retry_after: str | None) -> float:
     """``Retry-After`` in either of its forms (RFC 9110, 10.2.3), bounded; a default when it says nothing usable."""
     text = (retry_after or "").strip()
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return min(float(text), MAX_RETRY_AFTER)
     when = email.utils.parsedate_tz(text) if text else None
-    if when is None:
-        return DEFAULT_RETRY_AFTER
-    return min(max(email.utils.mktime_tz(when) - time.time(), 0.0), MAX_RETRY_AFTER)
+    try:
+        wait = DEFAULT_RETRY_AFTER if when is None else email.utils.mktime_tz(when) - time.time()
+    except (ValueError, OverflowError):
+        wait = DEFAULT_RETRY_AFTER
+    return min(max(wait, 0.0), MAX_RETRY_AFTER)

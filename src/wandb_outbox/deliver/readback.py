@@ -70,7 +70,7 @@ def same(planned: JsonValue, there: JsonValue) -> bool:
     if isinstance(planned, bool) or isinstance(there, bool):
         return planned is there
     if isinstance(planned, (int, float)) and isinstance(there, (int, float)):
-        return math.isclose(planned, there, rel_tol=1e-12, abs_tol=0.0) or planned == there
+        return planned == there or math.isclose(planned, there, rel_tol=1e-12, abs_tol=0.0)
     if isinstance(planned, dict):
         there = {} if there is None else there
         return isinstance(there, dict) and all(same(value, there.get(key)) for key, value in planned.items())

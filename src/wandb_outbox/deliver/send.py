@@ -27,7 +27,7 @@ from wandb_outbox.deliver.probe import Answer, ServerState, ask_server
 from wandb_outbox.deliver.protocol import Job
 from wandb_outbox.deliver.readback import DELIVERED, Seen, differences, missing_history, stale_keys
 from wandb_outbox.errors import FolderChanged, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
-from wandb_outbox.folder import Selection, snapshot
+from wandb_outbox.folder import Selection, is_utf8, snapshot
 from wandb_outbox.model import Plan, PlannedArtifact, Receipt, Snapshot, run_id
 from wandb_outbox.plan import make_plan
 from wandb_outbox.steps import step
@@ -117,6 +117,8 @@ class _Delivery:
             raise FolderChanged(f"{job.request.path} changed since it was found complete; it is looked at again")
         if not before.files:
             raise Rejected(f"{job.request.path}: there is no file to upload", hint="everything in it is left out")
+        if not is_utf8(job.request.path):
+            raise Rejected(f"{job.request.path}: the SDK opens no path that is not valid UTF-8", hint="rename the folder")
         plan = make_plan(job.request, before)
         step("send.planned")
         entity = plan.entity or self._default_entity()

@@ -1,8 +1,9 @@
 """The uploader process seen from outside: start it, talk to it, kill it with everything it started.
 
 The contract, which a stand-in must keep, too: :meth:`Sink.send` starts the process if needed and never blocks on the
-network; everything that comes back comes through :meth:`Sink.poll`; after :meth:`Sink.kill` or a death of its own,
-``poll`` gives one ``died`` message and nothing more of that process.
+network; everything that comes back comes through :meth:`Sink.poll`; after a death of its own ``poll`` gives one ``died``
+message, after :meth:`Sink.kill` none, and nothing more of that process either way. :meth:`Sink.send` and
+:meth:`Sink.probe` raise :class:`DiskFull` when the process cannot be started.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import IO, Any
 
 from wandb_outbox.deliver.processes import MARK, kill_marked
 from wandb_outbox.deliver.protocol import Job, decode, encode, job_to_json
+from wandb_outbox.errors import DiskFull
 
 PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "NETRC", "CREDENTIALS_DIRECTORY",
@@ -134,6 +136,15 @@ class Sink:
             pass  # it has died; the reader tells of it
 
     def _start(self) -> None:
+        try:
+            self._launch()
+        except OSError as error:
+            raise DiskFull(
+                f"the uploader cannot be started: {error}",
+                hint=f"make room on the disk of {self._directory}, and see that this user may write there",
+            ) from error
+
+    def _launch(self) -> None:
         # What an earlier uploader left of its runs is worth nothing: only the server's answers count.
         for name in ("wandb", "tmp"):
             shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)

@@ -54,7 +54,7 @@ POLL = 0.4
 """Seconds between two looks at the outbox."""
 ENDING = 10.0
 """Seconds that a process gets to end in order."""
-WIDTH = 160
+WIDTH = 140
 """Columns for the table where there is no terminal to ask."""
 
 SETTINGS: Mapping[str, str] = {
@@ -506,19 +506,23 @@ def table_of(evidence: Evidence, found: Sequence[Problem]) -> Table:
     """Every folder: how its experiment ended, where the outbox has it, what W&B has of it, and whether all is true."""
     day = os.path.commonpath([folder.path for folder in evidence.folders])
     table = Table(title=f"What became of every folder in outputs/{day}/", title_justify="left", show_lines=True)
-    for column in ("folder", "experiment", "outbox", "W&B run", "in W&B", "tags", "artifact", "files", "check"):
+    for column in ("folder", "experiment", "outbox", "W&B run, and its tags", "in W&B", "artifact", "check"):
         table.add_column(column, overflow="fold")
     for folder in evidence.folders:
         row = folder.row or {}
         runs = runs_of(folder.path, evidence.runs)
+        version = (row.get("artifact") or "").rpartition(":")[2]
         wrong = [each.words for each in found if each.folder == folder.path]
-        files = f"{row['files']}, {size(row['bytes'])}" if row.get("files") is not None else ""
         cells = (
-            os.path.relpath(folder.path, day), _ENDINGS[folder.kind], row.get("state", "unknown"), row.get("name") or "",
-            ", ".join(run.state for run in runs), " ".join(tag for run in runs for tag in run.tags),
-            (row.get("artifact") or "").rpartition(":")[2], files, "; ".join(wrong) or "same bytes",
-        )  # fmt: skip
-        table.add_row(*(Text(str(cell)) for cell in cells))
+            os.path.relpath(folder.path, day),
+            _ENDINGS[folder.kind],
+            row.get("state", "unknown"),
+            "\n".join(f"{run.display_name}\n{' '.join(run.tags)}" for run in runs),
+            ", ".join(run.state for run in runs),
+            f"{version}: {row['files']} files, {size(row['bytes'])}" if version else "",
+            "; ".join(wrong) or "same bytes",
+        )
+        table.add_row(*map(Text, cells))
     return table
 
 
@@ -559,8 +563,8 @@ def writer_arguments(role: Role, into: str, folder: str) -> list[str]:
 
 _ENDINGS: Mapping[Kind, str] = {
     Kind.NORMAL: "ended well",
-    Kind.INCOMPLETE: "ended well, its API had died half-way",
-    Kind.KILLED: "killed -9 in the middle",
+    Kind.INCOMPLETE: "ended, but its API had died",
+    Kind.KILLED: "killed -9 half-way",
 }
 _WORTH_A_LINE = frozenset({"queued", "uploaded", "held", "failed", "skipped"})
 _AT_REST = frozenset({"uploaded", "held", "failed", "skipped"})

@@ -130,8 +130,9 @@ def _judge_free(trace: Trace, evidence: FormatEvidence, patience: Patience, quie
             )
         return Judgement(Verdict.COMPLETE, f"{evidence.done}; nobody writes to it", None, "ok")
     if evidence.failed is not None:
-        # Grace counts from the writer's end where we saw it, else from the last change.
-        silent = quiet if trace.writer_seen is None else min(quiet, tick - trace.writer_seen)
+        # Grace counts from the writer's end, which was before the first look that found nobody; where we never saw a
+        # writer, from the last change.
+        silent = quiet if trace.writer_seen is None else min(quiet, free_for)
         if silent < patience.crash_grace:
             return Judgement(
                 Verdict.SETTLING,

@@ -426,11 +426,20 @@ class Intake:
         tracked.trace = advance(tracked.trace, Look(self._tick(), taken, writers))
         # While somebody writes, what the folder says of its end matters only for telling that a writer lingers.
         lively = writers.writers is Writers.WRITER and self._now() - taken.newest_ctime_ns / 1e9 < LINGER
-        found = FormatEvidence() if lively else self._evidence(tracked, taken)
+        found = FormatEvidence()
+        if not lively:
+            tracked.format = self._format_now(tracked)
+            found = self._evidence(tracked, taken)
         reopened = run.delivered_fingerprint is not None and taken.fingerprint != run.delivered_fingerprint
         judgement = judge(tracked.trace, found, self._patience(taken), now=self._now(), reopened=reopened)
         tracked.judgement = judgement
         self._apply(tracked, run, judgement, taken, found)
+
+    def _format_now(self, tracked: Tracked) -> str:
+        """What the folder is by now: at the first sighting what tells its format may not have been there."""
+        root = self.root_of(tracked.path)
+        found, _ = look(tracked.path, self._recognise(root)) if root is not None else (None, [])
+        return tracked.format if found is None or found.format is None else found.format
 
     def _evidence(self, tracked: Tracked, taken: Snapshot) -> FormatEvidence:
         found = evidence(tracked.format, tracked.path, taken)
@@ -475,6 +484,8 @@ class Intake:
         return self._store.get(run.key) or run
 
     def _apply(self, tracked: Tracked, run: Run, judgement: Judgement, taken: Snapshot, found: FormatEvidence) -> None:
+        if run.format != tracked.format:
+            self._store.note(run.key, judgement, format=tracked.format, root=tracked.root.path)
         match judgement.verdict:
             case Verdict.COMPLETE:
                 self._store.enqueue(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from dataclasses import asdict, dataclass
 
 from wandb_outbox import __version__
@@ -33,7 +34,7 @@ class ExecutorLock:
         """Take the lock, or raise :class:`ExecutorRunning` that says who has it."""
         self._descriptor = os.open(state_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._descriptor)
         except BlockingIOError as error:
             os.close(self._descriptor)
             holder = _describe(state_dir)
@@ -50,6 +51,23 @@ class ExecutorLock:
         """Let the next executor in. The file stays: deleting a locked file would let two in."""
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Take it, or raise ``BlockingIOError`` at once when an executor has it.
+
+    Who only asks (:func:`running_executor`) has it shared for an instant: that is waited out.
+    """
+    for _ in range(100):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            time.sleep(0.005)
+        else:
+            return
+    raise BlockingIOError
 
 
 def running_executor(state_dir: StateDir) -> Executor | None:

@@ -128,7 +128,15 @@ class Store:
         directory; ``immutable=1`` can, and is right only while there is no ``-wal`` file.
         """
         path = state_dir.database
-        if not os.path.exists(path):
+        try:
+            os.stat(path)
+        except PermissionError as error:
+            # Not "there is none": a service's outbox would look empty to everybody else.
+            raise StateUnusable(
+                f"the outbox {path} may not be read by this user",
+                hint="run the command as the owner of the state directory",
+            ) from error
+        except OSError:
             return None
         escaped = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         quiet = not os.path.exists(path + "-wal") and not os.access(state_dir.path, os.W_OK)

@@ -12,8 +12,8 @@ _MANY = 40
 def plan_to_text(plan: Plan) -> str:
     """Some lines of text without a newline at the end. Each named value says in brackets where it came from."""
     lines = [
-        safe_text(plan.path),
-        f"  {plan.format} folder, convention {plan.convention}; {plan.verdict}: {safe_text(plan.reason)}",
+        _shown(plan.path),
+        f"  {plan.format} folder, convention {plan.convention}; {plan.verdict}: {_shown(plan.reason)}",
     ]
     fields = (
         ("entity", plan.entity or "the default of the API key"),
@@ -27,7 +27,7 @@ def plan_to_text(plan: Plan) -> str:
     for name, value in fields:
         if value:
             source = f"  [{plan.sources[name]}]" if name in plan.sources else ""
-            lines.append(f"  {name:<9} {safe_text(value)}{source}")
+            lines.append(f"  {name:<9} {_shown(value)}{source}")
     lines.append(f"  run id    {plan.run_id}")
     lines.append(
         f"  content   {len(plan.config)} config keys, {len(plan.summary)} summary keys, {len(plan.history)} history steps"
@@ -40,9 +40,14 @@ def plan_to_text(plan: Plan) -> str:
         lines.append(
             f"  artifact  {artifact.name} ({artifact.type}): {len(artifact.files)} files, {artifact.bytes:,} bytes"
         )
-        lines += [f"    {file.size:>14,}  {safe_text(file.path)}" for file in artifact.files[:_MANY]]
+        lines += [f"    {file.size:>14,}  {_shown(file.path)}" for file in artifact.files[:_MANY]]
         if len(artifact.files) > _MANY:
             lines.append(f"    {'':>14}  … and {len(artifact.files) - _MANY:,} more files")
-    lines += [f"  left out  {safe_text(excluded.path)}: {excluded.reason}" for excluded in plan.excluded[:_MANY]]
-    lines += [f"  {_MARKS[warning.severity]} {warning.rule}: {safe_text(warning.message)}" for warning in plan.warnings]
+    lines += [f"  left out  {_shown(excluded.path)}: {excluded.reason}" for excluded in plan.excluded[:_MANY]]
+    lines += [f"  {_MARKS[warning.severity]} {warning.rule}: {_shown(warning.message)}" for warning in plan.warnings]
     return "\n".join(lines)
+
+
+def _shown(text: str) -> str:
+    """Names come from anywhere: control characters must not reach the terminal, nor a newline make two lines of one."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in safe_text(text))

@@ -1,0 +1,85 @@
+"""One folder is one run: what changes, moves, is made anew or forgotten goes where it belongs."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import run_folders
+from acceptance_bench import Bench, alone_on_a_bench, artifact_of, md5s_on_disk, md5s_on_server, outputs_of
+from run_folders import Recipe
+
+pytest_plugins = ("acceptance_fixtures",)
+pytestmark = pytest.mark.usefixtures("side_by_side")
+
+
+@alone_on_a_bench
+def test_resumed_folder_is_the_next_version_of_the_same_run(bench: Bench) -> None:
+    """A run that is resumed after its upload keeps its run id; its new content is v1, and its summary is the new one."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/run")
+    bench.watch()
+    first = bench.wait_state(folder, "uploaded")
+    experiment = bench.experiment(folder)
+    waiting = bench.wait_state(folder, "writing")
+    assert (waiting["url"], waiting["artifact"]) == (first["url"], first["artifact"])
+    experiment.end()
+    second = bench.wait_state(folder, "uploaded", revision=1)
+    assert (second["id"], second["incarnation"]) == (first["id"], 0)
+    (run,) = bench.server.runs()
+    assert [artifact.version for artifact in outputs_of(bench.server)] == ["v0", "v1"]
+    artifact = artifact_of(bench.server, run)
+    assert (second["artifact"], "latest" in artifact.aliases) == (f"{artifact.name}:v1", True)
+    assert md5s_on_server(artifact.files) == md5s_on_disk(folder)
+    on_server, on_disk = md5s_on_server(run.files), md5s_on_disk(folder)
+    rewritten = ("results.json", "metrics.json", run_folders.LOG)
+    assert [on_server[name] for name in rewritten] == [on_disk[name] for name in rewritten]
+
+
+@alone_on_a_bench
+def test_folder_made_anew_is_a_new_run(bench: Bench) -> None:
+    """A folder that was deleted and made anew is another experiment: a second run; the first stays as it was."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/run", Recipe(seed=1))
+    assert bench.run("flush", bench.outputs).code == 0
+    (first,) = bench.server.runs()
+    shutil.rmtree(folder)
+    run_folders.make(folder, Recipe(seed=2))
+    assert bench.run("flush", bench.outputs).code == 0
+    kept, second = bench.server.runs()
+    assert (kept.id, kept.config, kept.history) == (first.id, first.config, first.history)
+    assert second.config["system"]["seed"] == 2
+    row = bench.row(folder)
+    assert row is not None
+    assert (row["id"], row["incarnation"], row["revision"]) == (second.id, 1, 0)
+    assert md5s_on_server(artifact_of(bench.server, second).files) == md5s_on_disk(folder)
+
+
+@alone_on_a_bench
+def test_renamed_folder_keeps_its_run(bench: Bench) -> None:
+    """A folder that is renamed below its root is still the same run: nothing is sent again."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/run")
+    assert bench.run("flush", bench.outputs).code == 0
+    (run,) = bench.server.runs()
+    renamed = bench.outputs / "2025-12-03" / "better_name"
+    folder.rename(renamed)
+    requests = len(bench.server.requests)
+    assert bench.run("flush", bench.outputs).code == 0
+    row = bench.row(renamed)
+    assert row is not None
+    assert (row["id"], row["state"]) == (run.id, "uploaded")
+    assert len(bench.list()) == 1
+    assert len(bench.server.requests) == requests
+
+
+@alone_on_a_bench
+def test_equal_folders_are_never_merged(bench: Bench) -> None:
+    """Two experiments that left the same bytes are two runs, also when they have one name."""
+    one = run_folders.make(bench.outputs / "2025-12-03/gsm8k/seed42_10-00-00")
+    two = bench.outputs / "2025-12-04/gsm8k/seed42_10-00-00"
+    shutil.copytree(one, two)
+    assert bench.run("flush", bench.outputs).code == 0
+    runs = bench.server.runs()
+    assert len(runs) == 2
+    assert len({run.display_name for run in runs}) == 1
+    assert {artifact.name for artifact in outputs_of(bench.server)} == {
+        "outputs-2025-12-03-gsm8k-seed42_10-00-00", "outputs-2025-12-04-gsm8k-seed42_10-00-00",
+    }  # fmt: skip

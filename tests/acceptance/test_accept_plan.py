@@ -1,0 +1,112 @@
+"""``plan``: what would be sent, said before anything is sent."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import run_folders
+from acceptance_bench import Bench, alone_on_a_bench, fingerprint_of, outputs_of
+from run_folders import Recipe
+
+pytest_plugins = ("acceptance_fixtures",)
+pytestmark = pytest.mark.usefixtures("side_by_side")
+
+PLAN_KEYS = {
+    "path", "format", "kind", "verdict", "reason", "entity", "project", "name", "group", "job_type", "tags", "notes",
+    "id", "config", "summary", "history_steps", "tables", "artifacts", "inputs", "run_files", "excluded", "sources",
+    "warnings",
+}  # fmt: skip
+NO_NETWORK = {"WANDB_API_KEY": None, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+
+
+@alone_on_a_bench
+def test_plan_tells_all_that_an_upload_sends(bench: Bench) -> None:
+    """``plan --json`` has its schema, needs no network and no key, writes nothing, and the upload does what it says."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/gsm8k/seed42_10-00-00", Recipe(samples=5))
+    (folder / ".env").write_text("A=1")
+    before = fingerprint_of(bench.outputs)
+    done = bench.run("plan", folder, "--json", "--tags", "a", "b", environ=NO_NETWORK)
+    assert (done.code, done.err) == (0, "")
+    answer = done.json()
+    assert set(answer) == {"schema", "plans"}
+    assert answer["schema"] == 1
+    (plan,) = answer["plans"]
+    assert set(plan) == PLAN_KEYS
+    assert {tuple(sorted(table)) for table in plan["tables"]} == {("columns", "name", "rows")}
+    assert {tuple(sorted(each)) for each in plan["artifacts"]} == {("bytes", "files", "metadata", "name", "type")}
+    assert plan["excluded"] == [{"path": ".env", "reason": "could hold credentials"}]
+    assert (plan["format"], plan["kind"], plan["verdict"]) == ("llm-tts", "folder", "complete")
+    assert fingerprint_of(bench.outputs) == before
+    assert not bench.state.exists()
+    assert bench.run("upload", folder, "--tags", "a", "b").code == 0
+    (run,) = bench.server.runs()
+    (artifact,) = outputs_of(bench.server)
+    assert (plan["project"], plan["name"], plan["tags"]) == (run.project, run.display_name, list(run.tags))
+    assert plan["artifacts"][0]["name"] == artifact.name
+    assert plan["artifacts"][0]["metadata"]["config"] == artifact.metadata["config"]
+    assert (plan["artifacts"][0]["files"], plan["artifacts"][0]["bytes"]) == (len(artifact.files), artifact.size)
+    assert plan["history_steps"] == len(run.history) == 5
+    assert [(table["name"], table["rows"]) for table in plan["tables"]] == [("samples", 5)]
+    assert {key: run.summary[key] for key in plan["summary"]} == plan["summary"]
+    assert set(plan["run_files"]) < set(run.files)
+    again = bench.run("plan", folder, "--json", environ=NO_NETWORK).json()["plans"][0]
+    assert again["id"] == run.id
+
+
+@alone_on_a_bench
+def test_plan_of_a_folder_that_is_being_written(bench: Bench) -> None:
+    """While the experiment writes, ``plan`` shows what there is and says that it is being written."""
+    folder = bench.outputs / "2025-12-03/run"
+    experiment = bench.experiment(folder)
+    experiment.go_to("generated")
+    (plan,) = bench.run("plan", folder, "--json", environ=NO_NETWORK).json()["plans"]
+    assert (plan["verdict"], plan["tables"][0]["rows"]) == ("writing", 4)
+    assert f"pid {experiment.process.pid}" in plan["reason"]
+    experiment.end()
+    (plan,) = bench.run("plan", folder, "--json", environ=NO_NETWORK).json()["plans"]
+    assert plan["verdict"] == "complete"
+    assert list(bench.server.requests) == []
+
+
+@alone_on_a_bench
+def test_plan_for_a_person(bench: Bench) -> None:
+    """Without ``--json`` it says in words where every name comes from, for each DIR, and what could not be planned."""
+    one = run_folders.make(bench.outputs / "2025-12-03/one")
+    two = run_folders.make(bench.outputs / "2025-12-03/two", Recipe(more={"wandb_project": "mine"}))
+    done = bench.run("plan", one, bench.top / "missing", two, environ=NO_NETWORK)
+    assert done.code == 2
+    assert f"{bench.top}/missing is not there" in done.err
+    assert str(one) in done.out
+    assert str(two) in done.out
+    assert "llm-tts-eval-gsm8k" in done.out
+    assert "baseline_gpt-4o-mini_openai" in done.out
+    assert "wandb_project in .hydra/config.yaml" in done.out
+
+
+@alone_on_a_bench
+def test_hostile_names_reach_no_terminal(bench: Bench) -> None:
+    """Newlines, escapes and bytes that are no UTF-8 in names are shown escaped, whatever the terminal can show."""
+    good = run_folders.make(bench.outputs / "2025-12-03" / "bad\x1b[31m\nname")
+    with open(os.fsencode(good) + b"/caf\xe9.txt", "w") as file:
+        file.write("x")
+    planned = bench.run("plan", good, "--json", environ=NO_NETWORK)
+    assert planned.code == 0, planned
+    (plan,) = planned.json()["plans"]
+    assert plan["artifacts"][0]["name"].isprintable()
+    assert [each["path"] for each in plan["excluded"]] == ["caf?.txt"]
+    # The SDK cannot open this one: it is refused at once, with what to do, and holds up nothing.
+    refused = run_folders.make(bench.outputs / "2025-12-03" / os.fsdecode(b"caf\xe9"))
+    done = bench.run("upload", good, refused)
+    assert done.code == 1
+    assert "no path that is not valid UTF-8" in done.err
+    assert "rename the folder" in done.err
+    assert {run.display_name for run in bench.server.runs()} == {"baseline_gpt-4o-mini_openai"}
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    for words in (["plan", good], ["status"], ["show", good], ["why", refused], ["list"], ["upload", good]):
+        shown = bench.run(*words, environ=ascii_only)
+        assert shown.code == (3 if words == ["status"] else 0), shown
+        assert "\x1b" not in shown.out + shown.err
+        assert "Traceback" not in shown.err
+    assert len(bench.run("list").out.splitlines()) == 2
+    assert len(bench.server.runs()) == 1
