@@ -43,7 +43,11 @@ FIRST_RETRY = 10.0
 
 @dataclass(slots=True)
 class Flight:
-    """One delivery under way. ``progressed`` and ``started`` are ticks; ``base`` is where the byte count stood."""
+    """One delivery under way. ``progressed`` and ``started`` are ticks; ``base`` is where the byte count stood.
+
+    ``allowance`` is how many bytes count as a sign of life: its own, twice, for a part may be sent again, and those
+    of the others in the same process. Beyond that it is the SDK's chatter, which goes on when an upload hangs.
+    """
 
     run: Run
     started: float
@@ -51,8 +55,11 @@ class Flight:
     large: bool
     alone: bool
     stage: str = ""
+    stage_since: float = 0.0
     base: int | None = None
     sent: int = 0
+    allowance: int = 0
+    counted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,8 @@ class Deliverer:
         self._on_uploaded = on_uploaded
         self._flights: dict[int, Flight] = {}
         self._probe_sent: float | None = None
-        self._verified_at = float("-inf")
+        self._verified_started = float("-inf")
+        self._offline_at = float("-inf")
         self._busy_at = tick()
         self._messages: list[dict[str, Any]] = []
         self._spent = False
@@ -180,14 +188,15 @@ class Deliverer:
                 step("deliver.contact-recorded")
                 self._sink.allow(flight.run.key, recorded=recorded)
             case "progress":
-                flight.stage = message["stage"]
+                if flight.stage != message["stage"]:
+                    flight.stage, flight.stage_since = message["stage"], self._tick()
             case "receipt":
                 receipt = receipt_from_json(message)
                 step("deliver.receipt-arrived")
                 self._store.uploaded(flight.run.key, self._claim, receipt, now=self._now())
                 step("deliver.uploaded")
                 del self._flights[flight.run.key]
-                self._verified_at = self._tick()
+                self._verified_started = max(self._verified_started, flight.started)
                 self._set_gate(after_delivery(self.gate))
                 self._log(
                     "uploaded", path=flight.run.path, run=receipt.run_id, url=receipt.url, artifact=receipt.artifact,
@@ -207,11 +216,13 @@ class Deliverer:
                 del self._flights[run.key]
                 self._log("changed-while-uploading", path=run.path, reason=error.message)
                 self._on_changed(run.path)
-            case Offline() if self._verified_at > flight.started:
-                # The server confirmed another one meanwhile: then this one has a trouble of its own.
+            case Offline() if self._failed_alone(flight):
                 self._use_up(flight, error)
             case Offline() | Throttled() | Unauthorized() | DiskFull():
-                self._put_back(flight, error, used=False)
+                # A little later than the others: the next trial after an outage should be another folder.
+                later = self._now() + FIRST_RETRY * self._chance()
+                self._put_back(flight, error, used=False, next_attempt_at=later)
+                self._offline_at = self._tick()
                 self._set_gate(after_error(self.gate, error, now=self._tick(), chance=self._chance()))
             case RunDeleted():
                 incarnation = run.incarnation + 1
@@ -225,6 +236,13 @@ class Deliverer:
                 self._give_up(flight, error)
             case _:
                 self._use_up(flight, error)
+
+    def _failed_alone(self, flight: Flight) -> bool:
+        """Whether server and storage were there while this one got nowhere, so that it has a trouble of its own.
+
+        That is when a delivery that began after this one's last step was confirmed, and no other has failed since.
+        """
+        return self._verified_started > flight.stage_since > self._offline_at
 
     def _use_up(self, flight: Flight, error: OutboxError) -> None:
         attempts = flight.run.attempts + 1
@@ -327,8 +345,10 @@ class Deliverer:
         """The SDK's process has written more bytes, to disk or network: everything under way shares the sign of life."""
         for flight in self._flights.values():
             flight.base = total if flight.base is None else flight.base
-            if total - flight.base > flight.sent:
-                flight.sent = min(total - flight.base, flight.run.bytes)
+            moved = total - flight.base
+            flight.sent = max(flight.sent, min(moved, flight.run.bytes))
+            if min(moved, flight.allowance) > flight.counted:
+                flight.counted = min(moved, flight.allowance)
                 flight.progressed = self._tick()
 
     # -- the server --------------------------------------------------------------------------------------------------
@@ -389,6 +409,15 @@ class Deliverer:
                 run = self._store.claim(self._claim, now=self._now(), suspects=True, only=self.only)
                 self._launch(run, alone=True)
             return
+        if self.gate.failures:
+            # After an outage one trial goes first; the rest follows when it is confirmed.
+            if not self._flights:
+                small = self._store.claim(
+                    self._claim, now=self._now(), suspects=False, max_bytes=SMALL - 1, only=self.only
+                )
+                run = small or self._store.claim(self._claim, now=self._now(), suspects=False, only=self.only)
+                self._launch(run, alone=False)
+            return
         while self.gate.open:  # a launch that fails closes it
             large = sum(flight.large for flight in self._flights.values())
             small = len(self._flights) - large
@@ -411,7 +440,12 @@ class Deliverer:
             return
         step("deliver.claimed")
         tick = self._tick()
-        self._flights[run.key] = Flight(run, tick, tick, run.bytes >= SMALL, alone)
+        others = sum(flight.run.bytes for flight in self._flights.values())
+        for flight in self._flights.values():
+            flight.allowance += run.bytes
+        self._flights[run.key] = Flight(
+            run, tick, tick, run.bytes >= SMALL, alone, allowance=2 * run.bytes + others, stage_since=tick
+        )
         self._busy_at = tick
         self._log(
             "uploading", path=run.path, run=run.run_id, files=run.files, bytes=run.bytes, attempt=run.attempts + 1

@@ -47,7 +47,8 @@ _DELETED = re.compile(r"\b409\b|previously created and deleted|was deleted", re.
 _REFUSED = re.compile(r"invalid|exceeds|too large|must be", re.IGNORECASE)
 _CODE = re.compile(r"\b[45]\d\d\b")
 _TRANSPORT = re.compile(
-    r"time(?:d)? ?out|refused|reset|unreachable|no such host|EOF|connection|broken pipe|network|\b5\d\d\b|\b429\b|\b408\b",
+    r"time(?:d)? ?out|refused|reset|unreachable|no such host|EOF|connection|broken pipe|network|did not respond|"
+    r"\b5\d\d\b|\b429\b|\b408\b",
     re.IGNORECASE,
 )
 

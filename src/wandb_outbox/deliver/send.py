@@ -118,7 +118,9 @@ class _Delivery:
         if not before.files:
             raise Rejected(f"{job.request.path}: there is no file to upload", hint="everything in it is left out")
         if not is_utf8(job.request.path):
-            raise Rejected(f"{job.request.path}: the SDK opens no path that is not valid UTF-8", hint="rename the folder")
+            raise Rejected(
+                f"{job.request.path}: the SDK opens no path that is not valid UTF-8", hint="rename the folder"
+            )
         plan = make_plan(job.request, before)
         step("send.planned")
         entity = plan.entity or self._default_entity()
