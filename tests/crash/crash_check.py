@@ -138,8 +138,8 @@ def rows_of(database: Path) -> list[dict[str, Any]]:
         connection.row_factory = sqlite3.Row
         try:
             found = [dict(row) for row in connection.execute("SELECT * FROM runs ORDER BY key")]
-        except sqlite3.OperationalError:
-            return []  # it is being made just now
+        except sqlite3.DatabaseError:
+            return []  # it is being made just now, or is damaged and not yet set aside
     for row in found:
         row["path"] = os.fsdecode(row["path"])
     return found

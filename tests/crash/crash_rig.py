@@ -211,6 +211,9 @@ class Rig:
     def stop(self) -> int:
         """Ask the daemon to end, and wait for it; its exit code."""
         assert self.daemon is not None
+        daemon, log = self.daemon, self.top / f"daemon-{self.lives - 1:04d}.log"
+        # Before it says so it has no handler yet.
+        wait_for(lambda: daemon.poll() is not None or '"started"' in log.read_text(errors="replace"), "its start")
         self.daemon.send_signal(signal.SIGTERM)
         try:
             return self.daemon.wait(30)

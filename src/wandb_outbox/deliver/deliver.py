@@ -412,11 +412,11 @@ class Deliverer:
         if self.gate.failures:
             # After an outage one trial goes first; the rest follows when it is confirmed.
             if not self._flights:
-                small = self._store.claim(
+                quick = self._store.claim(
                     self._claim, now=self._now(), suspects=False, max_bytes=SMALL - 1, only=self.only
                 )
-                run = small or self._store.claim(self._claim, now=self._now(), suspects=False, only=self.only)
-                self._launch(run, alone=False)
+                trial = quick or self._store.claim(self._claim, now=self._now(), suspects=False, only=self.only)
+                self._launch(trial, alone=False)
             return
         while self.gate.open:  # a launch that fails closes it
             large = sum(flight.large for flight in self._flights.values())
