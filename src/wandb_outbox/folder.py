@@ -139,6 +139,8 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     info = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
                 except FileNotFoundError:
                     continue
+                except OSError as error:  # a subfolder that may be listed but not searched, a bad disk
+                    raise _folder_error(f"{path}/{relative}", error) from error
                 if not is_utf8(relative):
                     excluded.append(Excluded(relative, "its name is not valid UTF-8"))
                     if stat.S_ISREG(info.st_mode):
@@ -325,7 +327,10 @@ def _folder_error(path: str, error: OSError) -> FolderGone | FolderUnreadable:
         return FolderGone(f"{path} is not a directory")
     if error.errno == errno.ELOOP:
         return FolderGone(f"{path} is a symbolic link")
-    return FolderGone(f"{path} is not there ({error.strerror})")
+    if error.errno == errno.ENOENT:
+        return FolderGone(f"{path} is not there")
+    # A stale handle, a bad disk, too many open files: that says nothing of whether the folder is there.
+    return FolderUnreadable(f"{path} cannot be read ({error.strerror})", hint="look at its disk or file system")
 
 
 class _Timestamp(ctypes.Structure):

@@ -184,10 +184,9 @@ def why_text(run: Run) -> str:
     return "\n".join(lines)
 
 
-def flush_text(before: Mapping[State, int], after: Mapping[State, int], server: str, detail: str) -> str:
+def flush_text(uploaded: int, after: Mapping[State, int], server: str, detail: str) -> str:
     """What ``flush`` did, in a line."""
-    new = after[State.UPLOADED] - before[State.UPLOADED]
-    parts = [f"{new} uploaded"]
+    parts = [f"{uploaded} uploaded"]
     parts += [
         f"{after[state]} {words}"
         for state, words in (

@@ -23,6 +23,8 @@ from wandb_outbox.sandbox import ArtifactView, FileView, RunView, Sandbox
 MARK = "WANDB_OUTBOX_UPLOADER"
 """In the environment of every uploader, and of all that it starts."""
 POLL = 0.05
+ASK = 0.3
+"""Seconds between two commands that ask for the same: each costs a tenth of a second of processor time."""
 DROP_POWERS = """
 import ctypes, os, sys
 for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, with which root may read and write everything
@@ -36,7 +38,7 @@ PATIENCE = 60.0
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> T:
+def wait_for(look: Callable[[], T | None], what: str, seconds: float = PATIENCE, pause: float = POLL) -> T:
     """Look until there is something, and return it; fails with ``what`` when it does not come."""
     deadline = time.monotonic() + seconds
     while True:
@@ -44,7 +46,7 @@ def wait_for(look: Callable[[], T | None], what: str, seconds: float = PATIENCE)
         if found:
             return found
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(POLL)
+        time.sleep(pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +255,7 @@ class Bench:
             return row if row is not None and all(row[name] == value for name, value in wanted.items()) else None
 
         try:
-            return wait_for(look, f"{folder.name} to be {state} {values or ''}")
+            return wait_for(look, f"{folder.name} to be {state} {values or ''}", pause=ASK)
         except AssertionError as error:
             raise AssertionError(f"{error}; it is {last[0]}") from None
 

@@ -98,7 +98,7 @@ def test_flush_beside_a_daemon(live: Live) -> None:
     row = live.bench.row(folder)
     assert row is not None
     assert row["state"] == "uploaded"
-    assert live.daemon.process.poll() is None
+    assert "flush" in [event["verb"] for event in live.daemon.events("asked")]
 
 
 def test_upload_beside_a_daemon(live: Live) -> None:
@@ -113,6 +113,7 @@ def test_upload_beside_a_daemon(live: Live) -> None:
     run = live.run_of(folder)
     assert (run.project, run.display_name, list(run.tags)) == ("p", "n", ["a", "b"])
     assert f"{folder} → {live.bench.server.url}/sandbox/p/runs/{run.id}" in done.out
+    assert "upload" in [event["verb"] for event in live.daemon.events("asked")]
 
 
 def test_second_daemon_says_who_has_the_lock(live: Live) -> None:

@@ -43,7 +43,8 @@ def test_folder_made_anew_is_a_new_run(bench: Bench) -> None:
     (first,) = bench.server.runs()
     shutil.rmtree(folder)
     run_folders.make(folder, Recipe(seed=2))
-    assert bench.run("flush", bench.outputs).code == 0
+    done = bench.run("flush", bench.outputs)
+    assert (done.code, done.out) == (0, "1 uploaded\n")
     kept, second = bench.server.runs()
     assert (kept.id, kept.config, kept.history) == (first.id, first.config, first.history)
     assert second.config["system"]["seed"] == 2

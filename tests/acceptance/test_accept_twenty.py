@@ -103,6 +103,15 @@ CASES = [
 ]  # fmt: skip
 
 
+STEERING = {
+    "WANDB_MODE": "offline", "WANDB_DISABLED": "true", "WANDB_RUN_ID": "steered", "WANDB_PROJECT": "steered",
+    "WANDB_NAME": "steered", "WANDB_TAGS": "steered", "WANDB_RUN_GROUP": "steered", "WANDB_JOB_TYPE": "steered",
+    "WANDB_NOTES": "steered", "WANDB_RESUME": "must", "WANDB_SWEEP_ID": "steered", "WANDB_DIR": "/nowhere",
+    "WANDB_SERVICE": "2-1-tcp-localhost-1",
+}  # fmt: skip
+"""What a shell may hold of an experiment that used wandb itself."""
+
+
 @dataclass(frozen=True)
 class Story:
     """What was there after each step."""
@@ -115,6 +124,7 @@ class Story:
     artifacts: list[ArtifactView]
     folders_before: dict[str, tuple[int, ...]]
     folders_after: dict[str, tuple[int, ...]]
+    kept_bytes: int
     second: Done
     second_requests: int
     state_lost: Done
@@ -135,14 +145,15 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """Drop twenty folders, flush, flush again, lose the state directory, and flush once more."""
+    """Drop twenty folders, flush in a shell full of W&B's variables, flush again, lose the state, flush once more."""
     with opened_bench(tmp_path_factory.mktemp("twenty") / "machine") as bench:
         for case in CASES:
             run_folders.make(bench.outputs / case.below, case.recipe)
         folders_before = fingerprint_of(bench.outputs)
-        first = bench.run("flush", bench.outputs)
+        first = bench.run("flush", bench.outputs, environ=STEERING)
         listed = bench.run("list", "--json").json()
         runs, artifacts = {run.id: run for run in bench.server.runs()}, bench.server.artifacts()
+        kept_bytes = sum(file.stat().st_size for file in bench.state.rglob("*") if file.is_file())
         requests = len(bench.server.requests)
         second = bench.run("flush", bench.outputs)
         second_requests = len(bench.server.requests) - requests
@@ -157,6 +168,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             artifacts=artifacts,
             folders_before=folders_before,
             folders_after=fingerprint_of(bench.outputs),
+            kept_bytes=kept_bytes,
             second=second,
             second_requests=second_requests,
             state_lost=state_lost,
@@ -311,3 +323,10 @@ def test_everything_of_ours_is_in_the_state_directory(story: Story) -> None:
     assert list(story.bench.home.iterdir()) == []
     assert stat.S_IMODE(story.bench.state.stat().st_mode) == 0o700
     assert stat.S_IMODE((story.bench.state / "outbox.db").stat().st_mode) == 0o600
+
+
+def test_deliveries_leave_nothing_on_the_disk(story: Story) -> None:
+    """After the deliveries the state directory holds the outbox and a few lines of log: no copy of any table or file."""
+    assert story.kept_bytes < 200_000
+    left = [file for file in (story.bench.state / "uploader").rglob("*") if file.is_file()]
+    assert [file.name for file in left] == ["uploader.log"]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from crash_cells import ACTIONS, MEANINGLESS, OPERATIONS, Cell, Outcome, matrix, run_cell
-from crash_rig import LONG, report
+from crash_rig import LONG, opened_rig, report, wait_for
+
+from wandb_outbox.sandbox import Fault, Sandbox
 
 TELLING = (
     # One of each kind of trouble, at the place where it does the most harm.
@@ -78,6 +80,19 @@ def test_lasting_faults(tmp_path: Path) -> None:
         complaints=sum(bool(outcome.complaints) for outcome in outcomes), seconds=round(time.monotonic() - began),
     )  # fmt: skip
     judge(outcomes)
+
+
+def test_called_deleted_but_there(tmp_path: Path) -> None:
+    """A 409 for a run that an interrupted upload has left makes no second one: a new id is for runs that are gone."""
+    with Sandbox() as server, opened_rig(tmp_path / "rig", server) as rig:
+        rig.orders([{"id": "die", "step": "send.content-sent", "kill": "self"}])
+        rig.add()
+        rig.start()
+        wait_for(rig.carried_out, "the death of the uploader")
+        assert len(server.runs()) == 1
+        server.inject(Fault("UpsertBucket", "status", status=409, times=1))
+        assert rig.finish() == []
+        assert [each.fault for each in server.requests if each.fault] == ["status"]
 
 
 def test_the_matrix_is_whole() -> None:

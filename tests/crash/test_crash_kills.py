@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from crash_rig import LONG, Order, Rig, kill, opened_rig, report, wait_for
+from crash_parallel import side_by_side
+from crash_rig import LONG, Order, Rig, kill, opened_rig, report
 
 from wandb_outbox.sandbox import Sandbox
 from wandb_outbox.steps import STEPS
@@ -20,9 +22,12 @@ VICTIMS = ("daemon", "uploader", "core", "both", "all")
 """Who is killed at random. ``both`` leaves wandb-core behind, ``all`` does not."""
 
 
-@pytest.fixture
-def server() -> Iterator[Sandbox]:
-    """Give one server to all rigs of a test."""
+pytestmark = pytest.mark.timeout(3600 if LONG else 180)
+
+
+@contextlib.contextmanager
+def one_server() -> Iterator[Sandbox]:
+    """One server for all rigs of a test."""
     with Sandbox() as sandbox:
         yield sandbox
         assert sandbox.unknown == []
@@ -53,6 +58,10 @@ def attack_at_steps(rig: Rig, orders: list[Order], *, seconds: float, coming: in
         if rig.keep_up() or (rig.all_uploaded() and time.monotonic() - fresh > 0.5):
             rig.add(coming)
             fresh = time.monotonic()
+        if {order["step"] for order in orders if order["id"] in left} == {"deliver.put-back"} and not rig.all_uploaded():
+            # Nothing fails by itself here, so nothing is put back: let an uploader die.
+            rig.kills += kill(rig.pids(), "uploader")
+            time.sleep(0.5)
         time.sleep(0.02)
     rig.kills += len(orders)
 

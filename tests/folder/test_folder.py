@@ -291,6 +291,30 @@ except (FolderUnreadable, FolderGone) as error:
     )
 
 
+def test_a_subfolder_that_may_be_listed_but_not_searched_is_named(public: Path) -> None:
+    """Its names are seen and its files are not: that is not the whole folder either."""
+    put(public, "run/sub/file")
+    (public / "run" / "sub").chmod(0o444)
+    told = _look_as_nobody(public / "run", "snapshot(FOLDER)")
+    assert told.startswith(f"FolderUnreadable|{public}/run/sub/file may not be read by this user|")
+
+
+def test_a_trouble_of_the_machine_is_no_proof_that_the_folder_is_gone(tmp_path: Path) -> None:
+    """With no descriptor left, or a disk that fails, the folder is unreadable: it is not given up."""
+    put(tmp_path, "run/a/b/c/file")
+    code = f"""
+import os, resource
+from wandb_outbox.folder import FolderUnreadable, snapshot
+free = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+try:
+    print(snapshot({str(tmp_path / "run")!r}))
+except FolderUnreadable as error:
+    print(error.message)
+"""
+    assert "cannot be read (Too many open files)" in run_python(code)
+
+
 @pytest.mark.parametrize("closed", [".", "sub"])
 def test_a_folder_or_subfolder_that_may_not_be_read_is_named(public: Path, closed: str) -> None:
     """An upload without that part would not be the whole folder, so there is no snapshot of it."""

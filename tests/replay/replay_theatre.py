@@ -32,6 +32,8 @@ RACE = 0.15
 """Seconds between the daemon's look and the time that it writes down: what happens within them nobody could know."""
 TICK = 0.03
 """Seconds by which a file's time may lie before the operation that set it: the kernel's clock of files is a coarse one."""
+SEEN = 2.0
+"""Seconds of silence in which the daemon has certainly looked, and seen who holds a file."""
 LEFT = frozenset({State.QUEUED, State.UPLOADING, State.UPLOADED})
 """The states of a folder that was taken for finished."""
 NOWHERE = "http://127.0.0.1:9"
@@ -422,8 +424,10 @@ class Theatre:
             yield f"EARLY: {decision.state} at {at:.3f}, {at - touched:.3f} s after the last change"
         if decision.verdict == "crashed":
             ended = max((held.until for held in journal.held if held.until < at - RACE), default=0.0)
-            if at - max(touched, ended) < self.timing.grace - TICK:
-                yield f"EARLY: crashed at {at:.3f}, {at - max(touched, ended):.3f} s after its end"
+            # Of a writer that came and went unseen only the last change is known.
+            since = ended if ended - touched > SEEN else touched
+            if at - since < self.timing.grace - TICK:
+                yield f"EARLY: crashed at {at:.3f}, {at - since:.3f} s after its end"
 
     def _doubled(self) -> Iterator[str]:
         rows = self.rows()

@@ -6,7 +6,8 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from wandb_outbox import report
@@ -47,14 +48,13 @@ def flush_command(arguments: argparse.Namespace) -> int:
     state_dir = state_dir_of(arguments)
     stopped = on_interrupt()
     log = configure_log(loaded, default="warning")
+    began = time.time()
     try:
         with _executor(arguments, loaded, log, watch=False, backlog=False) as executor:
-            before = executor.store.counts()
             once.flush(executor, timeout=arguments.timeout, show=quietly, stopped=stopped)
-            return _tell_flush(executor.store, before)
+            return _tell_flush(executor.store, began)
     except ExecutorRunning:
         store = Store.open(state_dir)
-        before = store.counts()
         once.flush_beside(
             store,
             timeout=arguments.timeout,
@@ -62,14 +62,14 @@ def flush_command(arguments: argparse.Namespace) -> int:
             stopped=stopped,
             alive=lambda: running_executor(state_dir) is not None,
         )
-        return _tell_flush(store, before)
+        return _tell_flush(store, began)
 
 
-def _tell_flush(store: Store, before: Mapping[State, int]) -> int:
+def _tell_flush(store: Store, began: float) -> int:
     after = store.counts()
     server = store.fact("server") or {}
     state, detail = server.get("state", "unknown"), server.get("detail", "")
-    print(report.flush_text(before, after, state, detail))
+    print(report.flush_text(store.uploaded_since(began), after, state, detail))
     for run in store.list([State.FAILED]):
         complain(f"failed: {run.path}: {run.error_message}", run.error_hint or "")
     return report.finished_exit(after[State.QUEUED] + after[State.UPLOADING], after[State.FAILED], state)

@@ -48,6 +48,8 @@ _REFUSED = re.compile(r"invalid|exceeds|too large|must be", re.IGNORECASE)
 _CODE = re.compile(r"\b[45]\d\d\b")
 _TRANSPORT = re.compile(
     r"time(?:d)? ?out|refused|reset|unreachable|no such host|EOF|connection|broken pipe|network|did not respond|"
+    # A page where JSON was expected: a proxy or a login page answers, not W&B.
+    r"looking for beginning of value|<html|<!doctype|"
     r"\b5\d\d\b|\b429\b|\b408\b",
     re.IGNORECASE,
 )
@@ -62,7 +64,7 @@ def decide(path: str, failure: Failure, answer: Answer) -> OutboxError:
         return UploaderCrashed(
             words, hint="this folder cannot be planned: please report it with its `wandb-outbox plan`"
         )
-    if failure.stage is Stage.INIT and _DELETED.search(failure.words):
+    if failure.stage is Stage.INIT and says_deleted(failure.words):
         return RunDeleted(words)
     match answer.state:
         case ServerState.OFFLINE | ServerState.UNKNOWN:
@@ -92,6 +94,11 @@ def decide(path: str, failure: Failure, answer: Answer) -> OutboxError:
     if sends_data and _REFUSED.search(failure.words):
         return refused
     return NotVerified(words, hint="it is tried again; what has arrived is not sent twice")
+
+
+def says_deleted(words: str) -> bool:
+    """Whether these are the server's words for a run id that was deleted; a port number is none."""
+    return _DELETED.search(words) is not None
 
 
 def shorten(words: str, limit: int = 500) -> str:

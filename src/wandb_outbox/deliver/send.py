@@ -22,7 +22,7 @@ from typing import Any
 import wandb
 from wandb.apis.public import Run as RemoteRun
 
-from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, shorten
+from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, says_deleted, shorten
 from wandb_outbox.deliver.probe import Answer, ServerState, ask_server
 from wandb_outbox.deliver.protocol import Job
 from wandb_outbox.deliver.readback import DELIVERED, Seen, differences, missing_history, stale_keys
@@ -299,11 +299,17 @@ class _Delivery:
                 reinit="create_new",
             )
         except Exception as error:
-            if "409" in str(error) and self._find(entity, plan.project, identity.run_id) is None:
-                raise RunDeleted(
-                    f"{plan.path}: its run {identity.run_id} was deleted on the server; it goes under a new one"
+            if not says_deleted(str(error)):
+                raise
+            if self._find(entity, plan.project, identity.run_id) is not None:
+                # Not deleted at all: under a new id it would be there twice.
+                raise NotVerified(
+                    f"{plan.path}: the server calls its run {identity.run_id} deleted, but has it",
+                    hint="it is tried again under the same id",
                 ) from error
-            raise
+            raise RunDeleted(
+                f"{plan.path}: its run {identity.run_id} was deleted on the server; it goes under a new one"
+            ) from error
         self._run = run
         self._sync_dir = os.path.dirname(run.dir)
         return run

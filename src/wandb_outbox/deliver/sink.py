@@ -145,9 +145,7 @@ class Sink:
             ) from error
 
     def _launch(self) -> None:
-        # What an earlier uploader left of its runs is worth nothing: only the server's answers count.
-        for name in ("wandb", "tmp"):
-            shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
+        self._clear()
         for name in ("cache", "data", "config", "artifacts", "tmp"):
             os.makedirs(os.path.join(self._directory, name), mode=0o700, exist_ok=True)
         self._generation += 1
@@ -194,6 +192,12 @@ class Sink:
                     stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
+        self._clear()
+
+    def _clear(self) -> None:
+        """What an uploader leaves of its runs is worth nothing: only the server's answers count."""
+        for name in ("wandb", "cache", "data", "artifacts", "tmp"):
+            shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
 
     def last_words(self) -> str:
         """The end of what the uploader printed, for the error of a crash."""

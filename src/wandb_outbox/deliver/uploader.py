@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ class Uploader:
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="delivery")
         self._senders: dict[str, Sender] = {}
         self._starting = threading.Lock()
-        self._busy = 0
+        self._began: dict[int, float] = {}
 
     def serve(self, jobs: IO[bytes]) -> None:
         """Handle messages until the input ends."""
@@ -78,7 +79,7 @@ class Uploader:
 
     def _deliver(self, message: dict[str, Any]) -> None:
         key = int(message["key"])
-        self._busy += 1
+        self._began[key] = time.time()
         try:
             job = job_from_json(message)
             permit = self._permits[key]
@@ -106,8 +107,22 @@ class Uploader:
             crash = UploaderCrashed(f"the uploader could not handle this folder: {type(error).__name__}: {error}")
             self._say({"is": "error", "key": key, **error_to_json(crash)})
         finally:
-            self._busy -= 1
+            self._began.pop(key, None)
             self._permits.pop(key, None)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what deliveries that have ended left on disk: the SDK keeps three copies of every table it sends.
+
+        What is older than every delivery under way belongs to none of them.
+        """
+        oldest = min([time.time(), *list(self._began.values())])
+        for name in ("tmp", "data/artifacts/staging", "cache/artifacts"):
+            for directory, _, files in os.walk(os.path.join(self._directory, name)):
+                for file in files:
+                    with contextlib.suppress(OSError):
+                        if os.stat(os.path.join(directory, file)).st_mtime < oldest:
+                            os.unlink(os.path.join(directory, file))
 
     def _sender(self) -> Sender:
         """The sender for today's key: it is read anew for each delivery, so that a new key counts at once."""
@@ -132,7 +147,7 @@ class Uploader:
         last = 0
         idle = threading.Event()
         while not idle.wait(PULSE):
-            if not self._busy:
+            if not self._began:
                 continue
             total = sum(written_bytes(pid) for pid in descendants(os.getpid()))
             if total != last:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass
 
 from wandb_outbox.folder import JUNK_DIRECTORIES, MAX_DEPTH, OWN_DIRECTORY, SECRET_DIRECTORIES
@@ -24,12 +24,12 @@ class Found:
 
 
 def scan(
-    top: str, recognise: Recognise, *, others: Collection[str] = (), known: Collection[str] = ()
+    top: str, recognise: Recognise, *, others: Collection[str] = (), known: Container[str] = ()
 ) -> Iterator[Found]:
     """Every run folder at or below ``top``, and every directory between, parents first.
 
     Links are not followed, and ``others`` (nested roots, which own what is below them) are left out, as are the
-    ``known`` run folders: their times are compared by whoever knows them. A directory that vanishes or may not be read
+    ``known`` directories: their times are compared by whoever knows them. A directory that vanishes or may not be read
     is passed over: the next scan sees it again.
     """
     stack = [(top, 0)]

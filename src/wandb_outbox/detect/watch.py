@@ -129,6 +129,10 @@ class Watcher:
         """How many directories are watched."""
         return len(self._descriptors)
 
+    def is_watched(self, path: str) -> bool:
+        """Whether this directory is watched."""
+        return path in self._descriptors
+
     def watched_below(self, top: str) -> int:
         """How many watched directories are at or below ``top``."""
         with self._lock:

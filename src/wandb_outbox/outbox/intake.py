@@ -6,9 +6,10 @@ remembers is a cache: after a restart, or when events were lost, a rescan brings
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from wandb_outbox.detect.completion import LINGER, Look, Patience, Trace, advance, judge
@@ -17,7 +18,7 @@ from wandb_outbox.detect.scan import Found, Recognise, look, scan
 from wandb_outbox.detect.watch import Sighting, Watcher
 from wandb_outbox.detect.writers import probe_writers
 from wandb_outbox.errors import DiskFull, FolderChanged, OutboxError, StateUnusable
-from wandb_outbox.folder import OWN_DIRECTORY, FolderGone, Selector, birth_of, snapshot
+from wandb_outbox.folder import MAX_DEPTH, OWN_DIRECTORY, FolderGone, Selector, birth_of, snapshot
 from wandb_outbox.formats import done_when, evidence, recognise
 from wandb_outbox.model import FormatEvidence, Judgement, Kind, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
@@ -36,6 +37,9 @@ FIRST_SHARE = 0.1
 """The same for the first pass after a start."""
 RECENT = 86_400.0
 """A directory between that changed within this many seconds is watched even with no active folder below it."""
+
+COARSE = 2.0
+"""A file system's clock may stand still for this many seconds (FAT's does; most tick every few milliseconds)."""
 
 _SLURM = re.compile(r"(?:^|/)(?:slurm-[^/]*\.out|\.submitit/)")
 """What a job under Slurm leaves in its folder."""
@@ -123,6 +127,9 @@ class Intake:
         for path, mtime_ns in store.at_rest():
             if (owner := self.root_of(path)) is not None:
                 owner.resting[path] = mtime_ns
+        for run in store.list([State.WRITING, State.QUEUED]):
+            if (owner := self.root_of(run.path)) is not None:
+                owner.resting[run.path] = -1  # looked at first of all: it may be gone since
         self._selectors: dict[str, Selector] = {root.path: root.selection.selector() for root in ordered}
         self.main_ended = False
         """The main container beside this sidecar has ended: what cannot be seen is not written any more."""
@@ -241,7 +248,9 @@ class Intake:
         if problem is not None:
             root.between.clear()
             return
-        if not root.between:
+        if self._policy.backlog_after is not None:
+            self._first_seen(top)
+        if top not in root.between:
             self._scan_below(root, top)
         else:
             for path, mtime_ns in list(root.between.items()):
@@ -255,32 +264,48 @@ class Intake:
                 self._wake_up(path, root)
 
     def _scan_below(self, root: RootWatch, top: str) -> None:
+        """Find what is not known yet at and below ``top``, and watch what should be watched."""
         others = self._others - {root.settings.path}
-        for found in scan(top, self._recognise(root), others=others, known=root.resting.keys()):
-            self._found(root, found)
+        tops = [top]
+        while tops:
+            top = tops.pop()
+            # Directories between that are known have times of their own, which are compared one by one.
+            known = _AnyOf(root.resting, self._tracked, root.between)
+            for found in scan(top, self._recognise(root), others=others, known=known):
+                if self._found(root, found) and self._may_have_changed(found):
+                    # Listed first, watched then: what came between the two would be known to nobody.
+                    tops.append(found.path)
 
-    def _found(self, root: RootWatch, found: Found) -> None:
+    def _may_have_changed(self, found: Found) -> bool:
+        return _mtime_ns(found.path) != found.mtime_ns or self._now() - found.mtime_ns / 1e9 < COARSE
+
+    def _found(self, root: RootWatch, found: Found) -> bool:
+        """Take note of a directory; whether it is one between that is watched from now on, and was not before."""
         if found.format is None:
-            root.between[found.path] = found.mtime_ns
-            recent = found.path == root.settings.path or self._now() - found.mtime_ns / 1e9 < RECENT
-            if recent:
-                self._watch(root, found.path)
-            return
+            age = self._now() - found.mtime_ns / 1e9
+            # What changes within the same tick of the file system's clock shows no newer time.
+            root.between[found.path] = -1 if age < COARSE else found.mtime_ns
+            recent = found.path == root.settings.path or age < RECENT
+            return recent and not self._is_watched(found.path) and self._watch(root, found.path)
         if found.path in self._tracked or root.resting.get(found.path) == found.mtime_ns:
-            return
+            return False
         root.resting.pop(found.path, None)
-        for path in [path for path in root.between if _is_at_or_below(path, found.path)]:
-            del root.between[path]
+        if root.between.pop(found.path, None) is not None:
+            for path in [path for path in root.between if _is_at_or_below(path, found.path)]:
+                del root.between[path]
         tracked = self._tracked[found.path] = Tracked(found.path, root.settings, found.format, None)
         self._schedule(tracked, self._tick())
+        return False
 
     def _wake_up(self, path: str, root: RootWatch) -> None:
         root.resting.pop(path, None)
         found, _ = look(path, self._recognise(root))
-        if found is None or found.format is None:
-            self._vanished(path)
-        else:
+        if found is not None and found.format is not None:
             self._found(root, found)
+        elif found is None and not _is_gone(path):
+            root.resting[path] = -1  # it may not be read now: looked at again with every scan
+        else:
+            self._vanished(path)
 
     def _advance_full_pass(self) -> None:
         """One slice of the pass over every folder at rest, which finds what events and directory times cannot show.
@@ -342,12 +367,16 @@ class Intake:
             root.between.pop(path, None)
             root.next_scan = 0.0
             return
-        # What came or went may have made its directory a run folder, or have been one.
-        found, _ = look(sighting.directory, self._recognise(root))
-        if found is not None and (found.format is not None or found.path in root.between):
-            self._found(root, found)
-        if found is not None and found.format is None and sighting.is_directory and sighting.appeared:
-            self._scan_below(root, path)
+        # What came or went may have made its directory a run folder, or have been one; and others came with it whose
+        # own events were lost.
+        if sighting.directory in root.between:
+            self._scan_below(root, sighting.directory)
+        else:
+            found, _ = look(sighting.directory, self._recognise(root))
+            if found is not None and found.format is not None:
+                self._found(root, found)
+            elif found is not None and sighting.is_directory and sighting.appeared:
+                self._scan_below(root, path)
         if not sighting.appeared:
             for known in [known for known in root.resting if _is_at_or_below(known, path)]:
                 self._wake_up(known, root)
@@ -359,6 +388,9 @@ class Intake:
                 return tracked
             path = os.path.dirname(path)
         return None
+
+    def _is_watched(self, path: str) -> bool:
+        return self._watcher is not None and self._watcher.is_watched(path)
 
     def _watch(self, root: RootWatch, path: str) -> bool:
         return self._watcher is not None and not root.polling and self._watcher.watch(path)
@@ -374,6 +406,8 @@ class Intake:
             names[:] = [name for name in names if os.path.join(directory, name) != own]
             for name in names:
                 complete &= self._watch(root, os.path.join(directory, name))
+            if directory.count("/") - tracked.path.count("/") >= MAX_DEPTH:
+                names.clear()  # what lies deeper is not sent either
         return complete
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -414,8 +448,8 @@ class Intake:
             self._settle_down(tracked)
             return
         if run.state is not State.WRITING:
-            if taken.fingerprint == run.fingerprint:
-                if run.state is not State.QUEUED:
+            if taken.fingerprint == run.fingerprint and not self._says_done_now(tracked, run, taken):
+                if run.state is not State.QUEUED or not tracked.watched:
                     self._settle_down(tracked)
                 return
             self._store.reopen(run.key, "changed since it was found complete")
@@ -434,6 +468,11 @@ class Intake:
         judgement = judge(tracked.trace, found, self._patience(taken), now=self._now(), reopened=reopened)
         tracked.judgement = judgement
         self._apply(tracked, run, judgement, taken, found)
+
+    def _says_done_now(self, tracked: Tracked, run: Run, taken: Snapshot) -> bool:
+        """Whether a stalled folder says by now that it is finished: ``.outbox-done`` changes no fingerprint."""
+        stalled = run.state is State.HELD and run.verdict == Verdict.STALLED.value
+        return stalled and self._evidence(tracked, taken).done is not None
 
     def _format_now(self, tracked: Tracked) -> str:
         """What the folder is by now: at the first sighting what tells its format may not have been there."""
@@ -461,11 +500,11 @@ class Intake:
             for candidate in self._store.by_birth(taken.birth):
                 if os.path.lexists(candidate.path):
                     continue
+                if taken.birth.endswith(":0") and candidate.fingerprint != taken.fingerprint:
+                    continue  # no birth times here: an inode alone is handed out again to another folder
                 if candidate.state is State.UPLOADING:
                     raise FolderChanged(f"{tracked.path} was renamed while it was uploaded: wait for that to end")
-                if self._store.move(
-                    candidate.key, path=tracked.path, root=root
-                ):
+                if self._store.move(candidate.key, path=tracked.path, root=root):
                     self._log("folder-renamed", path=tracked.path, was=candidate.path, run=candidate.run_id)
                     self._forget(candidate.path)
                     break
@@ -509,7 +548,8 @@ class Intake:
                 "decided", path=tracked.path, run=after.run_id, state=after.state.value, verdict=judgement.verdict.value,
                 reason=after.reason,
             )  # fmt: skip
-        if after is not None and after.state is not State.QUEUED:
+        # What waits for its turn stays in sight: by its events, else like one at rest.
+        if after is not None and (after.state is not State.QUEUED or not tracked.watched):
             self._settle_down(tracked)
 
     def _rhythm(self, tracked: Tracked) -> float:
@@ -591,10 +631,18 @@ class Intake:
             self._watcher.unwatch(path)
 
     def _unreadable(self, tracked: Tracked, error: OutboxError) -> None:
-        run = self._store.by_path(tracked.path) or self._store.add(
-            path=tracked.path, root=tracked.root.path, kind=Kind.FOLDER, format=tracked.format,
-            birth=birth_of(tracked.path), site=self._site, now=self._now(),
-        )  # fmt: skip
+        run = self._store.by_path(tracked.path)
+        if run is None:
+            try:
+                birth = birth_of(tracked.path)
+            except OutboxError:  # not even that can be seen: there is no row to say it in
+                self._log("folder-unreadable", path=tracked.path, reason=error.message)
+                self._schedule(tracked, self._tick() + self._policy.rescan)
+                return
+            run = self._store.add(
+                path=tracked.path, root=tracked.root.path, kind=Kind.FOLDER, format=tracked.format, birth=birth,
+                site=self._site, now=self._now(),
+            )  # fmt: skip
         judgement = Judgement(Verdict.WRITING, f"{error.message}; {error.hint}" if error.hint else error.message)
         tracked.judgement = judgement
         if self._store.note(run.key, judgement, format=tracked.format, root=tracked.root.path):
@@ -607,6 +655,16 @@ class Intake:
         return min([*dues, *scans, self._next_slice])
 
 
+class _AnyOf:
+    """Whether something is in any of several collections, without putting them together."""
+
+    def __init__(self, *collections: Container[str]) -> None:
+        self._collections = collections
+
+    def __contains__(self, item: object) -> bool:
+        return any(item in each for each in self._collections)
+
+
 def _is_at_or_below(path: str, top: str) -> bool:
     return path == top or path.startswith(top.rstrip("/") + "/")
 
@@ -616,6 +674,15 @@ def _mtime_ns(path: str) -> int | None:
         return os.stat(path, follow_symlinks=False).st_mtime_ns
     except OSError:
         return None
+
+
+def _is_gone(path: str) -> bool:
+    """Whether there is nothing under this name; what cannot be told counts as there."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return False
 
 
 def _root_problem(path: str) -> str | None:

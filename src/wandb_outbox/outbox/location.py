@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wandb_outbox.detect.mounts import file_system_type, is_remote
-from wandb_outbox.errors import StateUnusable
+from wandb_outbox.errors import DiskFull, StateUnusable
+
+DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What the system says when the disk, and not the configuration, is at fault: it may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ def prepare_state_dir(state_dir: StateDir) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
         os.makedirs(state_dir.uploader, mode=0o700, exist_ok=True)
     except OSError as error:
+        if error.errno in DISK_TROUBLE:
+            raise disk_full(f"the state directory {path}", error) from error
         raise StateUnusable(
             f"the state directory {path} cannot be made ({error.strerror})",
             hint="choose a directory you may write to with --state-dir or WANDB_OUTBOX_STATE_DIR",
@@ -68,3 +74,8 @@ def prepare_state_dir(state_dir: StateDir) -> None:
             f"the state directory {path} may not be written by this user",
             hint="run the command as its owner, or choose another directory with --state-dir",
         )
+
+
+def disk_full(what: str, error: Exception) -> DiskFull:
+    """The error that says so of one file."""
+    return DiskFull(f"{what} cannot be written ({error})", hint="make room on the disk of the state directory")

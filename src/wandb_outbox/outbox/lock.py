@@ -6,6 +6,7 @@ no clock decides and nothing is left behind. The file's content is for people.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 from wandb_outbox import __version__
 from wandb_outbox.errors import ExecutorRunning
-from wandb_outbox.outbox.location import StateDir
+from wandb_outbox.outbox.location import DISK_TROUBLE, StateDir, disk_full
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,12 @@ class ExecutorLock:
 
     def __init__(self, state_dir: StateDir, *, now: float, command: str) -> None:
         """Take the lock, or raise :class:`ExecutorRunning` that says who has it."""
-        self._descriptor = os.open(state_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._descriptor = os.open(state_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno in DISK_TROUBLE:
+                raise disk_full(f"the lock {state_dir.lock}", error) from error
+            raise
         try:
             _lock(self._descriptor)
         except BlockingIOError as error:
@@ -44,8 +50,9 @@ class ExecutorLock:
                 hint="ask it with `wandb-outbox status`; stop it first, or give this one another --state-dir",
             ) from error
         text = json.dumps(asdict(Executor(os.getpid(), now, __version__, command)))
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text.encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock itself needs no room
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text.encode(), 0)
 
     def release(self) -> None:
         """Let the next executor in. The file stays: deleting a locked file would let two in."""

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wandb_outbox.errors import DiskFull, OutboxError, StateUnusable
+from wandb_outbox.errors import OutboxError, StateUnusable
 from wandb_outbox.model import Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
 from wandb_outbox.outbox import schema
-from wandb_outbox.outbox.location import StateDir
+from wandb_outbox.outbox.location import DISK_TROUBLE, StateDir, disk_full
 
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for another connection's write."""
@@ -85,6 +85,9 @@ class Store:
             store = cls(connection, path=path)
             store._prepare()
         except (sqlite3.Error, OSError) as error:
+            if _is_disk_trouble(error):
+                # Not a matter of configuration: who starts us again finds room again, one day.
+                raise disk_full(f"the outbox {path}", error) from error
             raise StateUnusable(
                 f"the outbox {path} cannot be opened ({error})",
                 hint="check the permissions and the disk; if it is damaged, move it away: it is rebuilt from the "
@@ -235,6 +238,10 @@ class Store:
     def next_attempt_at(self) -> float | None:
         """When the next queued row may be tried; 0 when one may be tried now."""
         return _time(self._value("SELECT min(coalesce(next_attempt_at, 0)) FROM runs WHERE state = 'queued'"))
+
+    def uploaded_since(self, moment: float) -> int:
+        """How many rows were confirmed at or after this time."""
+        return int(self._value("SELECT count(*) FROM runs WHERE state = 'uploaded' AND uploaded_at >= ?", moment))
 
     def last_uploaded(self) -> Run | None:
         """The row whose upload was confirmed last."""
@@ -660,12 +667,8 @@ class Store:
                 raise self._told(error) from error
 
     def _told(self, error: sqlite3.OperationalError) -> OutboxError:
-        # The low byte is the kind; the others say where (SQLITE_IOERR_WRITE, ...).
-        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            return DiskFull(
-                f"the outbox {self._path} cannot be written ({error})",
-                hint="make room on the disk of the state directory",
-            )
+        if _is_disk_trouble(error):
+            return disk_full(f"the outbox {self._path}", error)
         return StateUnusable(f"the outbox {self._path} cannot be used ({error})")
 
     def _query(self, statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
@@ -681,6 +684,13 @@ class Store:
 
     def _select(self, where: str, values: Iterable[object] = ()) -> Sequence[Run]:
         return [_run(row) for row in self._query(f"SELECT {_COLUMNS} FROM runs {where}", *values)]
+
+
+def _is_disk_trouble(error: sqlite3.Error | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in DISK_TROUBLE
+    # The low byte is the kind; the others say where (SQLITE_IOERR_WRITE, ...).
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def _storable(value: object) -> object:
