@@ -4,13 +4,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test torture lint lock clean
 
 demo: $(READY)
 	$(BIN)/python -m wandb_outbox demo
 
 test: $(READY) lint
 	$(BIN)/python -m pytest
+
+# The long version of tests/crash: over a thousand kills, every fault at every place, long outages. About an hour; the
+# figures of the last run are in docs/torture.md.
+torture: $(READY)
+	@mkdir -p build && rm -f build/torture.jsonl
+	WANDB_OUTBOX_TORTURE=1 WANDB_OUTBOX_TORTURE_REPORT=$(CURDIR)/build/torture.jsonl $(BIN)/python -m pytest -s tests/crash
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from wandb_outbox.errors import Offline
 from wandb_outbox.model import FileStat, Judgement, Kind, Receipt, Run, Snapshot, Verdict
 from wandb_outbox.outbox.location import StateDir, prepare_state_dir
 from wandb_outbox.outbox.store import Store
 
+T = TypeVar("T")
 CLAIM = "benchmark:1"
 DONE = Judgement(Verdict.COMPLETE, "metrics.json is there")
 
@@ -31,7 +33,7 @@ class Clock:
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = {}
 
-    def measure(self, name: str, call: Callable[[], object]) -> object:
+    def measure(self, name: str, call: Callable[[], T]) -> T:
         """Call it, and remember how long that took."""
         began = time.perf_counter()
         value = call()
@@ -62,7 +64,6 @@ def one_life(store: Store, number: int, clock: Clock) -> None:
             birth=f"{number}:0", site="box", now=float(number),
         ),
     )  # fmt: skip
-    assert isinstance(added, Run)
     clock.measure("enqueue", lambda: store.enqueue(added.key, DONE, snapshot_of(number), now=float(number)))
     clock.measure("claim", lambda: store.claim(CLAIM, now=1e9, suspects=False))
     clock.measure(
@@ -72,8 +73,8 @@ def one_life(store: Store, number: int, clock: Clock) -> None:
         ),
     )
     run = clock.measure("claim", lambda: store.claim(CLAIM, now=1e9, suspects=False))
-    assert isinstance(run, Run)
-    assert run.key == added.key
+    if run is None or run.key != added.key:
+        raise SystemExit("the outbox gave out another row than the one that is queued")
     clock.measure("contact", lambda: store.contact(run.key, CLAIM, run_id=run.run_id, incarnation=0))
     clock.measure("uploaded", lambda: store.uploaded(run.key, CLAIM, receipt_of(run), now=1e9))
     clock.measure("counts", store.counts)
@@ -115,7 +116,9 @@ def main() -> None:
         store.close()
         bare = fsync_cost(directory)
     out = sys.stdout
-    out.write(f"{arguments.rows:,} folders in {seconds:.1f} s, six durable changes each; one bare fsync: {bare:.2f} ms\n\n")
+    out.write(
+        f"{arguments.rows:,} folders in {seconds:.1f} s, six durable changes each; one bare fsync: {bare:.2f} ms\n\n"
+    )
     out.write(f"| call | median, empty | median, {arguments.rows:,} finished | 99 %, empty | 99 %, full |\n")
     out.write("| --- | ---: | ---: | ---: | ---: |\n")
     for name, values in first.times.items():

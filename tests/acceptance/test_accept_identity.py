@@ -55,32 +55,23 @@ def test_folder_made_anew_is_a_new_run(bench: Bench) -> None:
 
 
 @alone_on_a_bench
-def test_renamed_folder_keeps_its_run(bench: Bench) -> None:
-    """A folder that is renamed below its root is still the same run: nothing is sent again."""
-    folder = run_folders.make(bench.outputs / "2025-12-03/run")
-    assert bench.run("flush", bench.outputs).code == 0
-    (run,) = bench.server.runs()
-    renamed = bench.outputs / "2025-12-03" / "better_name"
-    folder.rename(renamed)
-    requests = len(bench.server.requests)
-    assert bench.run("flush", bench.outputs).code == 0
-    row = bench.row(renamed)
-    assert row is not None
-    assert (row["id"], row["state"]) == (run.id, "uploaded")
-    assert len(bench.list()) == 1
-    assert len(bench.server.requests) == requests
-
-
-@alone_on_a_bench
-def test_equal_folders_are_never_merged(bench: Bench) -> None:
-    """Two experiments that left the same bytes are two runs, also when they have one name."""
+def test_equal_folders_are_two_runs_and_a_renamed_one_stays_itself(bench: Bench) -> None:
+    """Two experiments that left the same bytes are never merged; and a rename below the root sends nothing again."""
     one = run_folders.make(bench.outputs / "2025-12-03/gsm8k/seed42_10-00-00")
     two = bench.outputs / "2025-12-04/gsm8k/seed42_10-00-00"
     shutil.copytree(one, two)
-    assert bench.run("flush", bench.outputs).code == 0
-    runs = bench.server.runs()
-    assert len(runs) == 2
-    assert len({run.display_name for run in runs}) == 1
+    assert bench.run("flush", bench.outputs).out == "2 uploaded\n"
+    assert len({run.display_name for run in bench.server.runs()}) == 1
     assert {artifact.name for artifact in outputs_of(bench.server)} == {
-        "outputs-2025-12-03-gsm8k-seed42_10-00-00", "outputs-2025-12-04-gsm8k-seed42_10-00-00",
-    }  # fmt: skip
+        "outputs-2025-12-03-gsm8k-seed42_10-00-00",
+        "outputs-2025-12-04-gsm8k-seed42_10-00-00",
+    }
+    rows = {row["path"]: row["id"] for row in bench.list()}
+    assert len(set(rows.values())) == 2
+    requests = len(bench.server.requests)
+    renamed = bench.outputs / "2025-12-04" / "better_name"
+    two.rename(renamed)
+    done = bench.run("flush", bench.outputs)
+    assert (done.code, done.out) == (0, "0 uploaded\n")
+    assert {row["path"]: row["id"] for row in bench.list()} == {str(one): rows[str(one)], str(renamed): rows[str(two)]}
+    assert len(bench.server.requests) == requests

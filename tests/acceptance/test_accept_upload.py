@@ -69,7 +69,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 def test_upload_takes_the_place_of_the_script(story: Story) -> None:
     """``upload DIR --project P --name N --tags a b c`` makes exactly that run, whole, and says where it is."""
-    assert (story.first.code, story.first.err) == (0, "")
+    assert story.first.code == 0, story.first
     assert (story.run.project, story.run.display_name, list(story.run.tags)) == (
         "my-project",
         "my name",
@@ -159,9 +159,8 @@ def test_a_folder_after_another_option_is_a_folder(bench: Bench) -> None:
     """DIR may stand last, after ``--name N``; and a tag stays a tag when a folder here is called so, too."""
     folder = run_folders.make(bench.outputs / "2025-12-03" / "my_run")
     (bench.top / "gsm8k").mkdir()
-    assert bench.run("upload", "--tags", "a", "gsm8k", "--name", "n", folder).code == 0
-    (run,) = bench.server.runs()
-    assert (run.display_name, list(run.tags)) == ("n", ["a", "gsm8k"])
+    (plan,) = bench.run("plan", "--json", "--tags", "a", "gsm8k", "--name", "n", folder).json()["plans"]
+    assert (plan["path"], plan["name"], plan["tags"]) == (str(folder), "n", ["a", "gsm8k"])
 
 
 @alone_on_a_bench

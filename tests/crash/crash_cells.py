@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Cell:
             case "401" | "403" | "404" | "409" | "500":
                 return Fault(action="status", status=int(self.action), **common)
             case "reset" | "hang" | "lost-reply":
-                return Fault(action=self.action, **common)  # type: ignore[arg-type]
+                return Fault(action=self.action, **common)
             case _:
                 raise ValueError(self.action)
 
@@ -115,6 +116,7 @@ class _Run:
         self.begun: float | None = None
         self.ended = False
         self._injected = False
+        self._came = time.time()
 
     def turn(self) -> None:
         """Begin the fault when its time has come, end it when that is over, and check each ``uploaded``."""
@@ -130,7 +132,7 @@ class _Run:
         if not self.cell.once and not self.ended and self.begun and time.monotonic() - self.begun > self.cell.seconds:
             self.ended = True
             self.server.clear_faults()
-        self._check_held()
+        self.check_held()
 
     def _time_has_come(self) -> bool:
         """A refusal hits the whole server, so it waits for its operation; reading back comes after the commit."""
@@ -144,71 +146,98 @@ class _Run:
     def _was_hit(self) -> bool:
         if any(each.fault is not None for each in self.server.requests):
             return True
-        # A request that hangs is recorded when it ends: count from when the delivery must have come there.
-        said = self.rig.events("uploading") if self.cell.operation != "viewer" else self.rig.events("started")
-        return bool(said) and time.time() - (self.rig.top / "orders-read").stat().st_mtime > 2.0
+        if self.cell.action != "hang":
+            return False
+        # A request that hangs is recorded when it ends: it does when nothing more comes, although there is work.
+        if not self.rig.events("started" if self.cell.operation == "viewer" else "uploading"):
+            return False
+        quiet_since = max((each.time for each in self.server.requests), default=self._came)
+        return time.time() - max(quiet_since, self._came) > 4.0
 
-    def _check_held(self) -> None:
+    def check_held(self) -> None:
         """The daemon waits with a receipt in its hand: the server must have everything already."""
         for held in sorted((self.rig.top / "held").glob("*.held")):
             folder = json.loads(held.read_text())["folder"]
             path = next(path for path, each in self.rig.folders.items() if str(each) == folder)
             runs = [
-                run
-                for run in runs_of_site(self.server.runs(), self.rig.site)
-                if run.config["outbox"]["path"] == path
+                run for run in runs_of_site(self.server.runs(), self.rig.site) if run.config["outbox"]["path"] == path
             ]
             artifacts = self.server.artifacts()
             # Of several runs of one folder any may be meant here; that there is one only is looked at in the end.
             whole = [run for run in runs if not complaints_about_run(run, self.rig.folders[path], path, artifacts)]
             if not whole:
-                said = [each for run in runs for each in complaints_about_run(run, self.rig.folders[path], path, artifacts)]
+                said = [
+                    each for run in runs for each in complaints_about_run(run, self.rig.folders[path], path, artifacts)
+                ]
                 self.said.append(f"uploaded was about to be said while: {'; '.join(said) or 'there is no run'}")
             held.unlink()
 
 
-def run_cell(cell: Cell, top: Path, *, folders: int = 1, patience: float = 400.0) -> Outcome:
-    """Deliver through the fault, and judge."""
-    began = time.monotonic()
+def run_cells_in_one_life(cells: Sequence[Cell], top: Path) -> list[Outcome]:
+    """These cells one after the other, through one daemon and its warm uploader, a folder each."""
+    outcomes = []
     with Sandbox(seed=1) as server, opened_rig(top / "rig", server, WANDB_OUTBOX_MAX_ATTEMPTS="5") as rig:
-        pause: Order = {
-            "id": "receipt", "step": "deliver.receipt-arrived", "always": True, "pause": str(top / "rig" / "held")
-        }  # fmt: skip
-        rig.orders([pause])
-        rig.add(folders)
-        run = _Run(cell, rig, server)
-        (rig.top / "orders-read").touch()
-        run.turn()
-        rig.start()
-        deadline = began + patience
-        fed = began
-        while not (rig.all_uploaded() and (run.begun is None or run.ended or cell.once)):
-            if rig.daemon is not None and rig.daemon.poll() is not None:
-                run.said.append(f"the daemon ended with {rig.daemon.returncode}:\n{rig.log()}")
-                break
-            if time.monotonic() > deadline:
-                rows = [(row["state"], row["reason"], row["attempts"], row["error_class"]) for row in rig.rows()]
-                run.said.append(f"not delivered within {patience:.0f} s: {rows}")
-                break
-            if cell.rate < 1.0 and not run.ended and time.monotonic() - fed > 2.0:
-                rig.add()  # a lasting fault is met by folders that keep coming
-                fed = time.monotonic()
-            failed = [row for row in rig.rows() if row["state"] == "failed"]
-            if failed:
-                run.said.append(f"failed: {failed[0]['error_class']}: {failed[0]['error_message']}")
-                break
-            run.turn()
-            time.sleep(POLL)
-        seconds = time.monotonic() - began
+        rig.orders([_hold_receipts(rig)])
+        for cell in cells:
+            server.requests.clear()
+            outcomes.append(_live_through(cell, rig, server, 1, 100.0))
+            server.clear_faults()
+        if not any(outcome.complaints for outcome in outcomes):
+            outcomes[-1].complaints += rig.finish(seconds=30)
+        outcomes[-1].complaints += [each.message for each in server.unknown]
+    return outcomes
+
+
+def run_cell(cell: Cell, top: Path, *, folders: int = 1, patience: float = 400.0) -> Outcome:
+    """Deliver through the fault on a server of its own, and judge."""
+    with Sandbox(seed=1) as server, opened_rig(top / "rig", server, WANDB_OUTBOX_MAX_ATTEMPTS="5") as rig:
+        rig.orders([_hold_receipts(rig)])
+        outcome = _live_through(cell, rig, server, folders, patience)
         server.clear_faults()
-        if not run.said:
-            run.said += rig.finish(seconds=30)
-        hits = sum(each.fault is not None for each in server.requests) + (cell.action == "refuse" and run.begun is not None)
-        errors = [
-            f"{event['error']}{'!' if event.get('attempt_used') else ''}: {event['reason'][-90:]}"
-            for event in (*rig.events("put-back"), *rig.events("failed"))
-        ]
-        said = [f"{cell.name}: {each}" for each in run.said]
-        attempts = max((row["attempts"] for row in rig.rows()), default=0)
-        strange = [each.message for each in server.unknown]
-        return Outcome(cell, said + strange, hits, attempts, seconds, errors)
+        if not outcome.complaints:
+            outcome.complaints += rig.finish(seconds=30)
+        outcome.complaints += [each.message for each in server.unknown]
+        return outcome
+
+
+def _hold_receipts(rig: Rig) -> Order:
+    return {
+        "id": "receipt", "step": "deliver.receipt-arrived", "always": True, "pause": str(rig.top / "held")
+    }  # fmt: skip
+
+
+def _live_through(cell: Cell, rig: Rig, server: Sandbox, folders: int, patience: float) -> Outcome:
+    """Let folders come and the fault work, until it is over and all is uploaded, or something is wrong."""
+    began = time.monotonic()
+    put_back = len(rig.events("put-back"))
+    rig.add(folders)
+    run = _Run(cell, rig, server)
+    run.turn()
+    rig.keep_up()
+    fed = began
+    while not (rig.all_uploaded() and (run.begun is None or run.ended or cell.once)):
+        if rig.daemon is not None and rig.daemon.poll() is not None:
+            run.said.append(f"the daemon ended with {rig.daemon.returncode}:\n{rig.log()}")
+            break
+        if time.monotonic() > began + patience:
+            rows = [(row["state"], row["reason"], row["attempts"], row["error_class"]) for row in rig.rows()]
+            run.said.append(f"not delivered within {patience:.0f} s: {rows}")
+            break
+        if cell.rate < 1.0 and not run.ended and time.monotonic() - fed > 2.0:
+            rig.add()  # a lasting fault is met by folders that keep coming
+            fed = time.monotonic()
+        failed = [row for row in rig.rows() if row["state"] == "failed"]
+        if failed:
+            run.said.append(f"failed: {failed[0]['error_class']}: {failed[0]['error_message']}")
+            break
+        run.turn()
+        time.sleep(POLL)
+    run.check_held()
+    hits = sum(each.fault is not None for each in server.requests) + (cell.action == "refuse" and run.begun is not None)
+    errors = [
+        f"{event['error']}{'!' if event.get('attempt_used') else ''}: {event['reason'][-90:]}"
+        for event in (*rig.events("put-back")[put_back:], *rig.events("failed"))
+    ]
+    attempts = max((row["attempts"] for row in rig.rows()), default=0)
+    seconds = time.monotonic() - began
+    return Outcome(cell, [f"{cell.name}: {each}" for each in run.said], hits, attempts, seconds, errors)

@@ -86,9 +86,7 @@ def complaints_about_run(run: RunView, folder: Path, path: str, artifacts: Seque
     return said
 
 
-def _differences(
-    what: str, there: Mapping[str, FileView], wanted: Mapping[str, str], *, all_of: bool
-) -> list[str]:
+def _differences(what: str, there: Mapping[str, FileView], wanted: Mapping[str, str], *, all_of: bool) -> list[str]:
     said = []
     for name in sorted(wanted.keys() | (there.keys() if all_of else set())):
         file = there.get(name)

@@ -79,7 +79,7 @@ class Trees:
     @classmethod
     def of(cls, *tops: Path) -> Trees:
         """Kind, size, inode, times of everything below these."""
-        found = {}
+        found: dict[str, tuple[int, ...]] = {}
         for top in tops:
             for path in (top, *sorted(top.rglob("*"))):
                 info = path.lstat()

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from types import FrameType
 from typing import Any
 
 EVENT = "wandb_outbox.step"
@@ -48,21 +49,21 @@ def _victims(target: str) -> list[int]:
     me, uploader = os.getpid(), _uploader()
     daemon = os.getppid() if uploader == me else me
     core = children(uploader) if uploader is not None else []
-    chosen = {
+    whom: dict[str, list[int | None]] = {
         "self": [me],
         "daemon": [daemon],
         "uploader": [uploader],
-        "core": core,
+        "core": [*core],
         "both": [daemon, uploader],
         "all": [*core, daemon, uploader],
-    }[target]
-    return sorted((pid for pid in chosen if pid is not None), key=lambda pid: pid == me)
+    }
+    return sorted((pid for pid in whom[target] if pid is not None), key=lambda pid: pid == me)
 
 
 def _folder() -> str | None:
     """The run folder that the step which is being raised is about, from the variables of its callers."""
-    frame = sys._getframe(1)
-    while frame is not None:  # type: ignore[redundant-expr]
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
         for name, attribute in (("job", "request"), ("flight", "run")):
             path = getattr(getattr(frame.f_locals.get(name), attribute, None), "path", None)
             if isinstance(path, str):
@@ -71,7 +72,7 @@ def _folder() -> str | None:
         path = getattr(getattr(getattr(owner, "_job", None), "request", None), "path", None)
         if isinstance(path, str):
             return path
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 

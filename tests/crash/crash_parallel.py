@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from crash_rig import LONG
 
-AT_A_TIME = 2 if LONG else 8
+AT_A_TIME = 4 if LONG else 8
 _running: dict[str, Future[None]] = {}
 _ours: set[Callable[..., None]] = set()
 
@@ -27,7 +27,9 @@ def side_by_side(test: Callable[..., None]) -> Callable[..., None]:
         _running[request.node.nodeid].result()
 
     parameters = [each for name, each in inspect.signature(test).parameters.items() if name != "tmp_path"]
-    fixed = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("request", "tmp_path_factory")]
+    fixed = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("request", "tmp_path_factory")
+    ]
     wait.__signature__ = inspect.Signature([*fixed, *parameters])  # type: ignore[attr-defined]
     wait.__name__, wait.__doc__, wait.__module__ = test.__name__, test.__doc__, test.__module__
     wait.test = test  # type: ignore[attr-defined]
@@ -44,6 +46,6 @@ def _begin(items: list[pytest.Item], tops: pytest.TempPathFactory) -> None:
         if any(True for _ in item.iter_markers("skip")) or any(mark.args[0] for mark in item.iter_markers("skipif")):
             continue
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        test = item.function.test  # type: ignore[attr-defined]
+        test = item.function.test
         _running[item.nodeid] = pool.submit(test, tops.mktemp(item.name, numbered=True), **parameters)
     pool.shutdown(wait=False)

@@ -36,7 +36,8 @@ LONG = os.environ.get("WANDB_OUTBOX_TORTURE") == "1"
 """Whether the long versions run (``make torture``)."""
 REPORT = os.environ.get("WANDB_OUTBOX_TORTURE_REPORT")
 """A file to which the figures of a long run are added, a JSON object a line."""
-POLL = 0.02
+POLL = 0.08
+"""Seconds between two looks: the servers live in this process, too, and looking takes their time."""
 PACKAGE = Path(wandb_outbox.__file__).parents[1]
 """So that the real processes run what the tests have imported, however that is installed."""
 T = TypeVar("T")

@@ -147,7 +147,11 @@ class World:
         try:
             executor = site.executor or self._enter(site)
             flush(executor, timeout=90, show=lambda *_: None, stopped=lambda: False)
-            left = [(run.path, run.state, run.reason) for run in executor.store.list() if run.state != "uploaded" and not run.gone]
+            left = [
+                (run.path, run.state, run.reason)
+                for run in executor.store.list()
+                if run.state != "uploaded" and not run.gone
+            ]
             assert not left, left
         finally:
             self.outputs.rename(site.tree)
@@ -166,7 +170,9 @@ class World:
             counted = Counter(str(run.summary.get("outbox/delivered", {}).get("fingerprint")) for run in runs)
             for print_, number in counted.items():
                 if number > len(site.delivered.get(print_, ())):
-                    had = [run.id for run in runs if run.summary.get("outbox/delivered", {}).get("fingerprint") == print_]
+                    had = [
+                        run.id for run in runs if run.summary.get("outbox/delivered", {}).get("fingerprint") == print_
+                    ]
                     said.append(f"{site.name}: one content has {number} runs: {had}")
             ids: dict[str, str] = {}
             for folder in site.folders:
@@ -188,7 +194,9 @@ class World:
                     if file is not None:
                         experiments.add(json.loads(file.read_bytes())["name"])
                 if len(experiments) > 1:
-                    said.append(f"{site.name}: run {run.id} holds {len(experiments)} experiments: {sorted(experiments)}")
+                    said.append(
+                        f"{site.name}: run {run.id} holds {len(experiments)} experiments: {sorted(experiments)}"
+                    )
                 if any(site.name not in experiment for experiment in experiments):
                     said.append(f"run {run.id} of {site.name} holds another site's {experiments}")
         return said
@@ -207,7 +215,11 @@ class World:
 
     def _enter(self, site: Site) -> Executor:
         settings = Settings(
-            roots=(RootSettings(path=str(self.outputs)),), settle=0.0, site=site.name, base_url=self.server.url
+            roots=(RootSettings(path=str(self.outputs)),),
+            settle=0.0,
+            site=site.name,
+            base_url=self.server.url,
+            entity=None,
         )
         environ = {
             "PATH": os.environ["PATH"], "HOME": str(self.top), "WANDB_API_KEY": self.server.api_key

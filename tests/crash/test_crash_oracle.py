@@ -139,9 +139,11 @@ def test_complains_about_the_outbox(delivered: Delivered, tmp_path: Path) -> Non
     with database.open("r+b") as file:
         file.seek(4096 * 3)
         file.write(os.urandom(4096 * 4))
-    with pytest.raises(sqlite3.DatabaseError):
-        assert complaints_about_database(database) == []
-        raise sqlite3.DatabaseError  # found damaged without an exception: as good
+    try:
+        said = complaints_about_database(database)
+    except sqlite3.DatabaseError as error:
+        said = [str(error)]
+    assert said != []
 
 
 def test_complains_about_processes_left_over(tmp_path: Path) -> None:

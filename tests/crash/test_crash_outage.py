@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from crash_parallel import side_by_side
 from crash_rig import LONG, Rig, opened_rig, patient, report, wait_for
 
 from wandb_outbox.sandbox import DEFAULT_KEY, Fault, Sandbox
@@ -16,19 +18,16 @@ FIRST, CAP = 0.2, 2.0
 """The backoff of the probe as the rig sets it."""
 
 
-@pytest.fixture
-def server() -> Iterator[Sandbox]:
-    """Give a server of the test's own."""
-    with Sandbox(seed=1) as sandbox:
-        yield sandbox
-        assert sandbox.unknown == []
+only_long = pytest.mark.skipif(not LONG, reason="the long version: make torture")
+pytestmark = pytest.mark.timeout(3600 if LONG else 180)
 
 
-@pytest.fixture
-def rig(tmp_path: Path, server: Sandbox) -> Iterator[Rig]:
-    """Give a machine that delivers to it, and gives up after five attempts."""
-    with opened_rig(tmp_path / "rig", server, WANDB_OUTBOX_MAX_ATTEMPTS="5") as opened:
-        yield opened
+@contextlib.contextmanager
+def one_rig(top: Path) -> Iterator[Rig]:
+    """A machine that gives up after five attempts, and its server."""
+    with Sandbox(seed=1) as server, opened_rig(top / "rig", server, WANDB_OUTBOX_MAX_ATTEMPTS="5") as rig:
+        yield rig
+        assert server.unknown == []
 
 
 def resident(pid: int) -> int:
@@ -37,94 +36,105 @@ def resident(pid: int) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1])
 
 
-@pytest.mark.timeout(1800 if LONG else 180)
-def test_long_outage(rig: Rig) -> None:
+@side_by_side
+def test_long_outage(tmp_path: Path) -> None:
     """Folders arrive while the server is down: at most one probe per backoff step, bounded memory, all delivered after."""
-    count = 1000 if LONG else 60
-    rig.server.inject(Fault("any", "status", status=503))
-    rig.add(5)
-    rig.start()
-    wait_for(lambda: len(rig.server.requests) >= 3, "the first probes")
-    assert rig.daemon is not None
-    before = resident(rig.daemon.pid)
-    began = time.time()
-    while len(rig.folders) < count:
-        rig.add(20)
-        time.sleep(0.1)
-    wait_for(lambda: list(rig.states().values()).count("queued") == len(rig.folders), "all to be queued", 300)
-    wait_for(lambda: time.time() - began > 6 * CAP, "some more probes")
-    grown = resident(rig.daemon.pid) - before
-    asked = list(rig.server.requests)
-    assert {each.operation for each in asked} == {"Viewer"}
-    for failures, (one, other) in enumerate(pairwise(asked), start=1):
-        assert other.time - one.time >= 0.5 * min(FIRST * 2 ** (failures - 1), CAP) - 0.01
-    assert grown < 8_000 + 16 * len(rig.folders), f"{grown} kB more for {len(rig.folders)} folders"
-    rig.server.clear_faults()
-    back = time.monotonic()
-    assert rig.finish(seconds=900) == []
-    assert {row["attempts"] for row in rig.rows()} == {1}
-    report(
-        "outage", folders=len(rig.folders), probes=len(asked), more_memory_kb=grown,
-        drained_seconds=round(time.monotonic() - back, 1),
-    )  # fmt: skip
+    with one_rig(tmp_path) as rig:
+        count = 1000 if LONG else 60
+        rig.server.inject(Fault("any", "status", status=503))
+        rig.add(5)
+        rig.start()
+        wait_for(lambda: len(rig.server.requests) >= 3, "the first probes")
+        assert rig.daemon is not None
+        before = resident(rig.daemon.pid)
+        began = time.time()
+        while len(rig.folders) < count:
+            rig.add(20)
+            time.sleep(0.1)
+        wait_for(lambda: list(rig.states().values()).count("queued") == len(rig.folders), "all to be queued", 300)
+        wait_for(lambda: time.time() - began > 6 * CAP, "some more probes")
+        grown = resident(rig.daemon.pid) - before
+        asked = list(rig.server.requests)
+        assert {each.operation for each in asked} == {"Viewer"}
+        for failures, (one, other) in enumerate(pairwise(asked), start=1):
+            assert other.time - one.time >= 0.5 * min(FIRST * 2 ** (failures - 1), CAP) - 0.01
+        assert grown < 8_000 + 16 * len(rig.folders), f"{grown} kB more for {len(rig.folders)} folders"
+        rig.server.clear_faults()
+        back = time.monotonic()
+        assert rig.finish(seconds=900) == []
+        assert {row["attempts"] for row in rig.rows()} == {1}
+        report(
+            "outage", folders=len(rig.folders), probes=len(asked), more_memory_kb=grown,
+            drained_seconds=round(time.monotonic() - back, 1),
+        )  # fmt: skip
 
 
-def test_storage_down_while_the_api_answers(rig: Rig) -> None:
+@side_by_side
+def test_storage_down_while_the_api_answers(tmp_path: Path) -> None:
     """Storage that refuses for longer than the SDK's patience uses up no attempt, and the folders go when it is back."""
-    rig.orders([patient(ARTIFACT_TIMEOUT=2, FINISH_TIMEOUT=4)])
-    rig.server.inject(Fault("put", "reset"))
-    rig.add(3)
-    rig.start()
-    wait_for(lambda: len(rig.events("put-back")) >= 6, "each to be put back twice", 100)
-    assert not any(event["attempt_used"] for event in rig.events("put-back"))
-    assert {event["error"] for event in rig.events("put-back")} == {"Offline"}
-    rig.server.clear_faults()
-    assert rig.finish() == []
-    assert {row["attempts"] for row in rig.rows()} == {1}
+    with one_rig(tmp_path) as rig:
+        rig.orders([patient(ARTIFACT_TIMEOUT=2, FINISH_TIMEOUT=4)])
+        rig.server.inject(Fault("put", "reset"))
+        rig.add(3)
+        rig.start()
+        wait_for(lambda: len(rig.events("put-back")) >= 6, "each to be put back twice", 100)
+        assert not any(event["attempt_used"] for event in rig.events("put-back"))
+        assert {event["error"] for event in rig.events("put-back")} == {"Offline"}
+        rig.server.clear_faults()
+        assert rig.finish() == []
+        assert {row["attempts"] for row in rig.rows()} == {1}
 
 
-def test_server_goes_down_in_the_middle(rig: Rig) -> None:
+@only_long
+@side_by_side
+def test_server_goes_down_in_the_middle(tmp_path: Path) -> None:
     """A server that refuses connections while eight uploads are under way takes no attempt from any of them."""
-    rig.orders([patient(ARTIFACT_TIMEOUT=2, FINISH_TIMEOUT=4)])
-    rig.add(8)
-    rig.start()
-    wait_for(lambda: rig.server.requests.of("CreateArtifactFiles"), "the first files")
-    rig.server.down()
-    wait_for(lambda: rig.events("put-back"), "a put-back", 100)
-    rig.server.up()
-    assert rig.finish() == []
-    assert not any(event["attempt_used"] for event in rig.events("put-back"))
+    with one_rig(tmp_path) as rig:
+        rig.orders([patient(ARTIFACT_TIMEOUT=2, FINISH_TIMEOUT=4)])
+        rig.add(8)
+        rig.start()
+        wait_for(lambda: rig.server.requests.of("CreateArtifactFiles"), "the first files")
+        rig.server.down()
+        wait_for(lambda: rig.events("put-back"), "a put-back", 100)
+        rig.server.up()
+        assert rig.finish() == []
+        assert not any(event["attempt_used"] for event in rig.events("put-back"))
 
 
-def test_retry_after_holds_for_all(rig: Rig) -> None:
+@only_long
+@side_by_side
+def test_retry_after_holds_for_all(tmp_path: Path) -> None:
     """After a 429 nothing at all is asked for as long as Retry-After says, however many folders wait."""
-    rig.server.inject(Fault("graphql", "status", status=429, retry_after=3, times=1))
-    rig.add(5)
-    rig.start()
-    assert rig.finish() == []
-    throttled, following = list(rig.server.requests)[:2]
-    assert throttled.status == 429
-    assert following.time - throttled.time >= 2.9
-    assert {row["attempts"] for row in rig.rows()} == {1}
+    with one_rig(tmp_path) as rig:
+        rig.server.inject(Fault("graphql", "status", status=429, retry_after=3, times=1))
+        rig.add(5)
+        rig.start()
+        assert rig.finish() == []
+        throttled, following = list(rig.server.requests)[:2]
+        assert throttled.status == 429
+        assert following.time - throttled.time >= 2.9
+        assert {row["attempts"] for row in rig.rows()} == {1}
 
 
-def test_parked_until_the_key_changes(rig: Rig) -> None:
+@side_by_side
+def test_parked_until_the_key_changes(tmp_path: Path) -> None:
     """A wrong key parks everything with one line; when the credential's file is replaced, it goes on by itself."""
-    credentials = rig.top / "credentials"
-    credentials.mkdir()
-    (credentials / "wandb_api_key").write_text("0" * 40)
-    del rig.environ["WANDB_API_KEY"]
-    rig.environ["CREDENTIALS_DIRECTORY"] = str(credentials)
-    rig.add(4)
-    rig.start()
-    wait_for(lambda: len(rig.server.requests) >= 3, "three questions")
-    assert {each.status for each in rig.server.requests} == {401}
-    assert {(row["state"], row["attempts"]) for row in rig.rows()} == {("queued", 0)}
-    told = [event for event in rig.events("server") if event["state"] == "unauthorized"]
-    assert len(told) == 1
-    assert "wandb_api_key" in told[0]["detail"]
-    assert rig.fact("server")["state"] == "unauthorized"
-    (credentials / "new").write_text(DEFAULT_KEY + "\n")
-    (credentials / "new").rename(credentials / "wandb_api_key")
-    assert rig.finish() == []
-    assert {row["attempts"] for row in rig.rows()} == {1}
+    with one_rig(tmp_path) as rig:
+        credentials = rig.top / "credentials"
+        credentials.mkdir()
+        (credentials / "wandb_api_key").write_text("0" * 40)
+        del rig.environ["WANDB_API_KEY"]
+        rig.environ["CREDENTIALS_DIRECTORY"] = str(credentials)
+        rig.add(4)
+        rig.start()
+        wait_for(lambda: len(rig.server.requests) >= 3, "three questions")
+        assert {each.status for each in rig.server.requests} == {401}
+        assert {(row["state"], row["attempts"]) for row in rig.rows()} == {("queued", 0)}
+        told = [event for event in rig.events("server") if event["state"] == "unauthorized"]
+        assert len(told) == 1
+        assert "wandb_api_key" in told[0]["detail"]
+        assert rig.fact("server")["state"] == "unauthorized"
+        (credentials / "new").write_text(DEFAULT_KEY + "\n")
+        (credentials / "new").rename(credentials / "wandb_api_key")
+        assert rig.finish() == []
+        assert {row["attempts"] for row in rig.rows()} == {1}

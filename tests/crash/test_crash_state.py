@@ -14,19 +14,24 @@ from pathlib import Path
 
 import pytest
 from crash_check import complaints_about_database, complaints_about_processes
+from crash_parallel import side_by_side
 from crash_rig import LONG, POLL, Rig, opened_rig, patient, report, wait_for
 
 from wandb_outbox.sandbox import Fault, Sandbox
 
 EX_CONFIG = 78
 PAGE = 4096
+only_long = pytest.mark.skipif(not LONG, reason="the long version: make torture")
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    """Give a machine and a server of the test's own."""
-    with Sandbox() as server, opened_rig(tmp_path / "rig", server) as opened:
-        yield opened
+pytestmark = pytest.mark.timeout(3600 if LONG else 180)
+
+
+@contextlib.contextmanager
+def one_rig(top: Path) -> Iterator[Rig]:
+    """A machine and a server."""
+    with Sandbox() as server, opened_rig(top / "rig", server) as rig:
+        yield rig
 
 
 # -- no room ---------------------------------------------------------------------------------------------------------
@@ -50,16 +55,15 @@ def fill(directory: Path, left: int) -> Path:
     """Take all the room of this disk but ``left`` bytes."""
     ballast = directory / "ballast"
     free = os.statvfs(directory)
-    with ballast.open("wb") as file:
-        with contextlib.suppress(OSError):
-            os.posix_fallocate(file.fileno(), 0, max(free.f_bavail * free.f_frsize - left, 1))
+    with ballast.open("wb") as file, contextlib.suppress(OSError):
+        os.posix_fallocate(file.fileno(), 0, max(free.f_bavail * free.f_frsize - left, 1))
     return ballast
 
 
-@pytest.mark.timeout(1800 if LONG else 180)
+@side_by_side
 def test_disk_full_while_it_runs(tmp_path: Path) -> None:
     """With less and less room beside the outbox the daemon goes on or restarts clean; with room again all is delivered."""
-    rooms = range(0, 75) if LONG else (0, 1, 3, 8, 20)
+    rooms = range(75) if LONG else (0, 1, 3, 8, 20)
     began = time.monotonic()
     said = restarts = 0
     top = tmp_path / "rig"
@@ -88,11 +92,10 @@ def test_disk_full_while_it_runs(tmp_path: Path) -> None:
             said = len(rig.events("state-unusable")) + len(rig.events("put-back"))
         assert said, "the disk was never too small: nothing was shown"
         assert rig.finish() == []
-        report(
-            "disk full at every 4 KiB", steps=len(rooms), restarts=restarts, seconds=round(time.monotonic() - began)
-        )
+        report("disk full at every 4 KiB", steps=len(rooms), restarts=restarts, seconds=round(time.monotonic() - began))
 
 
+@side_by_side
 def test_disk_full_at_start(tmp_path: Path) -> None:
     """A daemon that finds no room at its start does not count as misconfigured, and with room it delivers."""
     with Sandbox() as server, opened_rig(tmp_path / "rig", server) as rig, small_disk(rig.state, 4 << 20):
@@ -144,119 +147,133 @@ def _header(database: Path) -> None:
         file.write(b"\0" * 100)
 
 
-@pytest.mark.parametrize("damage", [_overwrite, _overwrite_one, _truncate, _garbage, _header])
-def test_damaged_database(rig: Rig, damage: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("damage", [_overwrite, _overwrite_one, _truncate, _garbage, _header] if LONG else [_overwrite])
+@side_by_side
+def test_damaged_database(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     """A damaged outbox is set aside with a copy, and a new one built from folders and server: nothing is sent twice."""
-    rig.add(3)
-    rig.start()
-    rig.drain()
-    rig.add()
-    assert rig.stop() == 0
-    with contextlib.closing(sqlite3.connect(rig.database)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    damage(rig.database)
-    puts = len(rig.server.requests.of("CommitArtifact"))
-    rig.start()
-    assert rig.finish() == []
-    (copy,) = [path for path in rig.state.glob("outbox.db.damaged-*") if path.name[-1].isdigit()]
-    assert copy.stat().st_size
-    assert rig.events("outbox-set-aside")[0]["copy"] == str(copy)
-    # Only the folder that was not there before was sent: itself, and its table.
-    assert len(rig.server.requests.of("CommitArtifact")) - puts <= 2
+    with one_rig(tmp_path) as rig:
+        rig.add(3)
+        rig.start()
+        rig.drain()
+        rig.add()
+        assert rig.stop() == 0
+        with contextlib.closing(sqlite3.connect(rig.database)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        damage(rig.database)
+        puts = len(rig.server.requests.of("CommitArtifact"))
+        rig.start()
+        assert rig.finish() == []
+        (copy,) = [path for path in rig.state.glob("outbox.db.damaged-*") if path.name[-1].isdigit()]
+        assert copy.stat().st_size
+        assert rig.events("outbox-set-aside")[0]["copy"] == str(copy)
+        # Only the folder that was not there before was sent: itself, and its table.
+        assert len(rig.server.requests.of("CommitArtifact")) - puts <= 2
 
 
-def test_emptied_database(rig: Rig) -> None:
+@only_long
+@side_by_side
+def test_emptied_database(tmp_path: Path) -> None:
     """A database of no bytes, and one that is gone, are begun anew, and nothing is sent twice."""
-    rig.add(3)
-    rig.start()
-    rig.drain()
-    assert rig.stop() == 0
-    for suffix in ("-wal", "-shm"):
-        rig.database.with_name(rig.database.name + suffix).unlink(missing_ok=True)
-    rig.database.write_bytes(b"")
-    rig.start()
-    rig.drain()
-    assert rig.stop() == 0
-    for path in rig.state.glob("outbox.db*"):
-        path.unlink()
-    rig.start()
-    assert rig.finish() == []
+    with one_rig(tmp_path) as rig:
+        rig.add(3)
+        rig.start()
+        rig.drain()
+        assert rig.stop() == 0
+        for suffix in ("-wal", "-shm"):
+            rig.database.with_name(rig.database.name + suffix).unlink(missing_ok=True)
+        rig.database.write_bytes(b"")
+        rig.start()
+        rig.drain()
+        assert rig.stop() == 0
+        for path in rig.state.glob("outbox.db*"):
+            path.unlink()
+        rig.start()
+        assert rig.finish() == []
 
 
-def test_damaged_under_the_running_daemon(rig: Rig) -> None:
+@only_long
+@side_by_side
+def test_damaged_under_the_running_daemon(tmp_path: Path) -> None:
     """Pages that go bad under a running daemon end it, or are noticed at its next start; all is delivered once."""
-    rig.add(3)
-    rig.start()
-    rig.drain()
-    _overwrite(rig.database)
-    rig.add(2)
-    assert rig.daemon is not None
-    with contextlib.suppress(AssertionError):
-        wait_for(lambda: rig.daemon is None or rig.daemon.poll() is not None, "its end", 4)
-    code = rig.daemon.poll()
-    assert code != EX_CONFIG, rig.log()
-    if code is None:
-        rig.daemon.kill()
-        rig.daemon.wait()
-    rig.start()
-    assert rig.finish() == []
+    with one_rig(tmp_path) as rig:
+        rig.add(3)
+        rig.start()
+        rig.drain()
+        _overwrite(rig.database)
+        rig.add(2)
+        assert rig.daemon is not None
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: rig.daemon is None or rig.daemon.poll() is not None, "its end", 4)
+        code = rig.daemon.poll()
+        assert code != EX_CONFIG, rig.log()
+        if code is None:
+            rig.daemon.kill()
+            rig.daemon.wait()
+        rig.start()
+        assert rig.finish() == []
 
 
-def test_newer_layout(rig: Rig) -> None:
+@side_by_side
+def test_newer_layout(tmp_path: Path) -> None:
     """An outbox of a newer version is refused with exit code 78, and is left as it is."""
-    rig.add()
-    rig.start()
-    rig.drain()
-    assert rig.stop() == 0
-    with contextlib.closing(sqlite3.connect(rig.database)) as connection:
-        connection.execute("PRAGMA user_version = 999")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    before = rig.database.read_bytes()
-    rig.start()
-    assert rig.daemon is not None
-    assert rig.daemon.wait(30) == EX_CONFIG
-    assert "newer" in rig.log()
-    assert rig.database.read_bytes() == before
-    assert list(rig.state.glob("*damaged*")) == []
+    with one_rig(tmp_path) as rig:
+        rig.add()
+        rig.start()
+        rig.drain()
+        assert rig.stop() == 0
+        with contextlib.closing(sqlite3.connect(rig.database)) as connection:
+            connection.execute("PRAGMA user_version = 999")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = rig.database.read_bytes()
+        rig.start()
+        assert rig.daemon is not None
+        assert rig.daemon.wait(30) == EX_CONFIG
+        assert "newer" in rig.log()
+        assert rig.database.read_bytes() == before
+        assert list(rig.state.glob("*damaged*")) == []
 
 
 # -- suspended -------------------------------------------------------------------------------------------------------
 
 
-def test_suspended(rig: Rig) -> None:
+@side_by_side
+def test_suspended(tmp_path: Path) -> None:
     """Daemon, uploader and wandb-core stopped for some seconds in the middle of uploads, as a laptop that is closed."""
-    rig.server.inject(Fault("put", "slow", delay=0.3))
-    rig.add(6)
-    rig.start()
-    wait_for(lambda: rig.server.requests.of("CreateArtifact"), "the first artifact")
-    for names in (("daemon",), ("uploader",), ("daemon", "uploader", "core")):
-        rig.add(2)
-        pids = [pid for name, pid in rig.pids().items() if name in names]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(2.5)  # how long it is suspended is what this is about
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-    rig.server.clear_faults()
-    assert rig.finish() == []
-    assert {row["attempts"] for row in rig.rows()} == {1}
+    with one_rig(tmp_path) as rig:
+        rig.server.inject(Fault("put", "slow", delay=0.3))
+        rig.add(6)
+        rig.start()
+        wait_for(lambda: rig.server.requests.of("CreateArtifact"), "the first artifact")
+        for names in (("daemon",), ("uploader",), ("daemon", "uploader", "core")):
+            rig.add(2)
+            pids = [pid for name, pid in rig.pids().items() if name in names]
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(2.5)  # how long it is suspended is what this is about
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        rig.server.clear_faults()
+        assert rig.finish() == []
+        assert {row["attempts"] for row in rig.rows()} == {1}
 
 
-def test_terminated_in_the_middle(rig: Rig) -> None:
+@side_by_side
+def test_terminated_in_the_middle(tmp_path: Path) -> None:
     """SIGTERM while the server hangs: the daemon ends in its time, nothing is left over, and the next one delivers."""
-    hang = Fault("CommitArtifact", "hang")
-    rig.server.inject(hang)
-    rig.environ["WANDB_OUTBOX_STOP_TIMEOUT"] = "1"
-    rig.add(3)
-    rig.start()
-    wait_for(lambda: rig.server.requests.of("CreateArtifactFiles"), "the first files")
-    began = time.monotonic()
-    assert rig.stop() == 0
-    assert time.monotonic() - began < 10
-    assert complaints_about_processes(rig.state) == []
-    assert complaints_about_database(rig.database) == []
-    assert {row["attempts"] for row in rig.rows()} == {0}
-    rig.server.clear_faults()
-    rig.start()
-    assert rig.finish() == []
+    with one_rig(tmp_path) as rig:
+        hang = Fault("CommitArtifact", "hang")
+        rig.server.inject(hang)
+        rig.environ["WANDB_OUTBOX_STOP_TIMEOUT"] = "1"
+        rig.add(3)
+        rig.start()
+        wait_for(lambda: rig.server.requests.of("CreateArtifactFiles"), "the first files")
+        began = time.monotonic()
+        assert rig.stop() == 0
+        assert time.monotonic() - began < 10
+        assert complaints_about_processes(rig.state) == []
+        assert complaints_about_database(rig.database) == []
+        assert {row["attempts"] for row in rig.rows()} == {0}
+        rig.server.clear_faults()
+        rig.start()
+        assert rig.finish() == []

@@ -277,7 +277,8 @@ def test_a_trouble_of_everybody_pauses_all_and_uses_up_nothing(
     """Queued again at once, and nothing is claimed until the server was asked and said yes."""
     (run,) = bench.fly()
     found = bench.fail(run, error)
-    assert (found.state, found.attempts, found.next_attempt_at) == (State.QUEUED, 0, None)
+    assert (found.state, found.attempts) == (State.QUEUED, 0)
+    assert (found.next_attempt_at or 0) <= bench.now + FIRST_RETRY
     assert (found.error_class, found.error_message) == (type(error).__name__, error.message)
     assert bench.deliverer.gate.state is state
     assert bench.deliverer.closed
@@ -305,12 +306,40 @@ def test_a_month_offline_uses_up_no_attempt(bench: Bench) -> None:
 
 def test_a_folder_that_fails_alone_while_others_are_confirmed_uses_up_its_attempts(bench: Bench) -> None:
     """Storage that refuses one folder for ever is that folder's trouble, and does not pause the rest."""
-    bad, good = bench.fly("bad", "good")
-    bench.tick += 1
-    bench.confirm(good)
+    (bad,) = bench.fly("bad")
+    good = bench.queue("good")
+    bench.step(1)
+    bench.confirm(bench.row(good))
     found = bench.fail(bad, Offline("broken pipe"))
     assert (found.state, found.attempts) == (State.QUEUED, 1)
     assert bench.deliverer.gate.open
+
+
+def test_a_folder_that_fails_together_with_others_is_not_to_blame(bench: Bench) -> None:
+    """A confirmation of something that was sent before the trouble says nothing of the trouble."""
+    early, bad, also_bad = bench.fly("early", "bad", "also-bad")
+    bench.tick += 1
+    bench.sink.say(**{"is": "progress", "key": bad.key, "stage": "sending"})
+    bench.step()
+    bench.confirm(early)
+    assert bench.fail(also_bad, Offline("reset")).attempts == 0
+    assert bench.fail(bad, Offline("reset")).attempts == 0
+
+
+def test_after_an_outage_one_trial_goes_first(bench: Bench) -> None:
+    """The rest follows when it is confirmed: a server that answers and fails every upload gets one at a time."""
+    runs = bench.fly("a", "b", "c")
+    for run in runs:
+        bench.fail(run, Offline("storage"))
+    bench.step(100)
+    bench.sink.answer("online")
+    bench.step()
+    assert bench.states().count("uploading") == 1
+    (trial,) = [run for run in map(bench.row, runs) if run.state is State.UPLOADING]
+    bench.step(1)
+    assert bench.states().count("uploading") == 1
+    bench.confirm(trial)
+    assert sorted(bench.states()) == ["uploaded", "uploading", "uploading"]
 
 
 @pytest.mark.parametrize("error", [NotVerified("differs"), UploaderCrashed("boom")], ids=lambda e: type(e).__name__)
@@ -464,6 +493,18 @@ def test_a_delivery_without_progress_is_ended_at_its_deadline(bench: Bench) -> N
     assert bench.sink.kills == 0
     bench.step(STALL + 1)
     assert bench.sink.kills == 1
+
+
+def test_chatter_of_the_sdk_is_no_sign_of_life(bench: Bench) -> None:
+    """Heartbeats go on when an upload hangs: what moves beyond the folder's own bytes, sent twice, does not count."""
+    bench.fly(size=1000)
+    rounds = 0
+    while not bench.sink.kills:
+        rounds += 1
+        assert rounds < 12
+        bench.sink.say(**{"is": "progress", "key": None, "bytes": 500 * rounds})
+        bench.step(STALL / 4)
+    assert rounds > 8
 
 
 def test_a_hung_delivery_is_to_blame_when_the_server_was_there(bench: Bench) -> None:

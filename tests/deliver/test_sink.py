@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,12 +18,12 @@ from children import is_alive, python, until
 from deliver_makers import job
 
 from wandb_outbox.deliver.processes import MARK, descendants, kill_marked, marked, written_bytes
-from wandb_outbox.deliver.protocol import Job, error_from_json, receipt_from_json
+from wandb_outbox.deliver.protocol import Job, error_from_json, job_to_json, receipt_from_json
 from wandb_outbox.deliver.sink import PASSED_ON, Sink, uploader_environment
 from wandb_outbox.errors import DiskFull, FolderChanged, NotVerified
 from wandb_outbox.folder import snapshot
 from wandb_outbox.model import PlanRequest, run_id
-from wandb_outbox.sandbox import Sandbox
+from wandb_outbox.sandbox import Fault, Sandbox
 
 STRAY = {
     "WANDB_MODE": "offline",
@@ -285,30 +286,50 @@ def test_a_message_to_one_that_has_just_died_is_no_error(outside: Outside) -> No
 
 
 HOLD_A_SINK = """
-import os, sys
+import json, os, sys, time
+from wandb_outbox.deliver.protocol import job_from_json
 from wandb_outbox.deliver.sink import Sink
-sink = Sink(os.environ, base_url=sys.argv[1], directory=sys.argv[2], mark=sys.argv[3], wake=lambda: None)
-sink.probe()
-while not any(message["is"] == "answer" for message in sink.poll()):
-    pass
+url, directory, mark, job = sys.argv[1:]
+sink = Sink(os.environ, base_url=url, directory=directory, mark=mark, wake=lambda: None)
+if job:
+    sink.send(job_from_json(json.loads(job)))
+else:
+    sink.probe()
+said = ""
+while said not in ("contact", "answer"):
+    time.sleep(0.01)
+    for message in sink.poll():
+        said = message["is"]
+if job:
+    sink.allow(1, recorded=True)
 print("ready", flush=True)
 print(sink.pid, flush=True)
 sys.stdin.read()
 """
 
 
-def test_an_uploader_ends_with_its_executor(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killing the executor closes the uploader's input, and it goes with everything that it started."""
-    monkeypatch.setenv("WANDB_API_KEY", sandbox.api_key)
-    monkeypatch.setenv("no_proxy", "*")
-    (tmp_path / "uploader").mkdir()
-    mark = f"test-{os.getpid()}-orphan:"
-    with python(HOLD_A_SINK, sandbox.url, str(tmp_path / "uploader"), mark) as executor:
-        uploader = int(executor.line())
-        assert is_alive(uploader)
-        executor.kill()
-        until(lambda: not is_alive(uploader), what="the uploader's end")
-    assert marked(mark) == []
+@pytest.mark.parametrize("busy", [False, True])
+def test_an_uploader_ends_with_its_executor(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    """Killing the executor closes the uploader's input, and it goes with all that it started, in the middle of sending."""
+    with Sandbox() as server:
+        monkeypatch.setenv("WANDB_API_KEY", server.api_key)
+        monkeypatch.setenv("no_proxy", "*")
+        server.inject(Fault(operation="put", action="hang"))
+        (tmp_path / "uploader").mkdir()
+        mark = f"test-{os.getpid()}-orphan:"
+        sent = json.dumps(job_to_json(folder_job(folder, server))) if busy else ""
+        with python(HOLD_A_SINK, server.url, str(tmp_path / "uploader"), mark, sent) as executor:
+            uploader = int(executor.line())
+            assert is_alive(uploader)
+            if busy:
+                until(lambda: server.requests.of("CreateArtifact"), what="the middle of sending")
+            executor.kill()
+            until(lambda: not is_alive(uploader), what="the uploader's end")
+        left = marked(mark)
+        kill_marked(mark)
+    assert left == []
 
 
 def test_what_a_dead_executor_left_running_is_ended_by_the_next(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from intake_world import GRACE, SETTLE, TRACEBACK, World
 from outbox_makers import MINE, NOW
 
 from wandb_outbox.errors import FolderChanged, UploaderCrashed
+from wandb_outbox.folder import snapshot
 from wandb_outbox.model import State, run_id
 from wandb_outbox.settings import RootSettings
 
@@ -279,6 +280,19 @@ def test_a_queued_folder_that_changes_is_looked_at_again(world: World) -> None:
     world.settle(20)
     assert (world.state(path), world.run(path).revision) == ("queued", 0)
     assert world.run(path).bytes == sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def test_what_waits_for_its_turn_is_kept_in_sight_without_events(world: World) -> None:
+    """A month offline on a network file system, with a restart in between: what changes is looked at again."""
+    world.start()
+    path = world.folder("run")
+    world.settle()
+    world.start().settle(5)
+    with (path / "results.json").open("r+") as file:
+        file.write("[2]")
+    world.settle(200)
+    assert world.run(path).fingerprint == snapshot(str(path)).fingerprint
+    assert world.state(path) == "queued"
 
 
 def test_an_in_place_rewrite_is_found_without_any_event(world: World) -> None:
@@ -893,12 +907,14 @@ for path in (bad / "sub", odd / "sub", world.top / "shut"):
     os.chmod(path, 0o755)
 world.settle(200)
 print([world.state(path) for path in (good, bad, odd, shut)])
-os.chmod(good, 0)
+for path in (good, shut.parent):
+    os.chmod(path, 0)
 world.settle(200)
-print(world.state(good), world.run(good).gone)
-os.chmod(good, 0o755)
+print([(world.state(path), world.run(path).gone) for path in (good, shut)])
+for path in (good, shut.parent):
+    os.chmod(path, 0o755)
 world.settle(200)
-print(world.state(good))
+print(world.state(good), world.state(shut))
 world.close()
 """
 
@@ -916,5 +932,5 @@ def test_a_folder_that_may_not_be_read_says_so_and_stops_nobody() -> None:
     assert lines[2].startswith("writing|")
     assert "odd?/sub/file may not be read by this user" in lines[2]
     assert lines[3] == "['queued', 'queued', 'queued', 'queued']"
-    assert lines[4] == "queued False"
-    assert lines[5] == "queued"
+    assert lines[4] == "[('queued', False), ('queued', False)]"
+    assert lines[5] == "queued queued"

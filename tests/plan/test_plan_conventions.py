@@ -11,7 +11,8 @@ import pytest
 from wandb_outbox.errors import ConfigurationError
 from wandb_outbox.formats.content import SampleRange
 from wandb_outbox.model import Overrides, RootRules
-from wandb_outbox.plan.conventions import Facts, Names, decide, parts_below
+from wandb_outbox.plan.conventions import Names, decide
+from wandb_outbox.plan.facts import Facts, parts_below
 
 
 def _facts(config: Mapping[str, Any], *below: str, **more: Any) -> Facts:

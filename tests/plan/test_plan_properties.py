@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plan_makers import SAMPLE, Run
 
+from wandb_outbox.model import RootRules
 from wandb_outbox.plan import plan_to_json
 
 SCALARS = (
@@ -25,7 +26,8 @@ SCALARS = (
 )
 KEYS = st.text(max_size=8) | st.sampled_from(
     ["strategy", "dataset", "model", "type", "data_name", "subset", "offset", "model_path", "api_key", "eval", "steps",
-     "text", "metadata", "validity_scores", "is_correct", "sample_index", "completed", "outbox", "wandb_project"]
+     "text", "metadata", "validity_scores", "is_correct", "sample_index", "completed", "outbox", "wandb_project",
+     "params", "meta", "inputs", "artifacts", "files", "name", "tags", "upload", "summary", "metadata", "aliases"]
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=25
@@ -33,8 +35,9 @@ VALUES = st.recursive(
 FILES = st.sampled_from(
     [".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml", "results.json", "metrics.json",
      "sample_metrics.jsonl", "run_tts_eval.log", "stderr.log", "trainer_state.json", "all_results.json",
-     "results_2025-12-03T10-00-00.json", "config.json"]
+     "results_2025-12-03T10-00-00.json", "config.json", "outbox.yaml", "outbox.yaml"]
 )  # fmt: skip
+CONVENTIONS = st.sampled_from(["auto", "params-meta", "plain"])
 FORMATS = st.sampled_from(["llm-tts", "hydra", "plain", "hf-trainer", "lm-eval"])
 
 
@@ -44,11 +47,11 @@ def _content(value: object, cut: int) -> bytes:
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.dictionaries(FILES, st.tuples(VALUES, st.just(-1) | st.integers(0, 200)), max_size=5), FORMATS)
-def test_any_content_gives_a_plan(files: dict[str, tuple[Any, int]], kind: str) -> None:
+@given(st.dictionaries(FILES, st.tuples(VALUES, st.just(-1) | st.integers(0, 200)), max_size=5), FORMATS, CONVENTIONS)
+def test_any_content_gives_a_plan(files: dict[str, tuple[Any, int]], kind: str, convention: str) -> None:
     """A plan never raises, is JSON without NaN, and is the same when made again."""
     with tempfile.TemporaryDirectory() as root:
-        run = Run(Path(root), format=kind)
+        run = Run(Path(root), format=kind).ask(rules=RootRules(convention=convention))
         for name, (value, cut) in files.items():
             run.put(name, _content(value, cut))
         plan = run.plan()
@@ -56,6 +59,7 @@ def test_any_content_gives_a_plan(files: dict[str, tuple[Any, int]], kind: str) 
         text.encode()
         again = run.plan()
         assert again == plan
+        json.dumps([plan.name, plan.project, plan.group, plan.tags, plan.notes], ensure_ascii=False).encode()
         assert all(key.isascii() or key for key in plan.summary)
 
 

@@ -7,7 +7,7 @@ anything to show.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import hypothesis
 from hypothesis import strategies as st
@@ -113,7 +113,11 @@ def draw(count: int, seed: int) -> list[Story]:
 
 
 def life_of(story: Story, folder: str, *, delivered: bool = False) -> Life:
-    """The story as a life in this folder. ``delivered``: a server takes what is queued, and so a gap waits for that."""
+    """The story as a life in this folder. ``delivered``: a server takes what is queued."""
+    if delivered and not _ends_well(story):
+        # Whether something was delivered before the end decides what the end is: leave no gap in which it may or may not.
+        gaps = tuple(gap if gap is None else SHORT for gap in story.gaps)
+        story = replace(story, gaps=gaps, later=story.later and replace(story.later, pause=SHORT))
     operations: list[Operation] = [["pause", story.starts]]
     for number, run in enumerate(story.runs):
         operations.append(_act(run, folder))
@@ -125,9 +129,13 @@ def life_of(story: Story, folder: str, *, delivered: bool = False) -> Life:
     return Life(operations, (_ending(story, folder, delivered=delivered),))
 
 
+def _ends_well(story: Story) -> bool:
+    return story.runs[-1].end == "well" and (story.later is None or story.later.end == "finished")
+
+
 def _cue(runs: Sequence[Run], number: int, delivered: bool) -> str:
     """The state to wait for, in a word of its own, so that each such gap waits for itself."""
-    if runs[-1].end != "well" and not _shows(runs):
+    if not _shows(runs):
         return f"skipped {number}"
     return f"{'uploaded' if delivered else 'queued'} {number}"
 
@@ -175,12 +183,17 @@ def _shows(runs: Sequence[Run]) -> bool:
 
 def _ending(story: Story, folder: str, *, delivered: bool) -> Ending:
     state = "uploaded" if delivered else "queued"
-    crashed = Ending(folder, state, verdict="crashed", outcomes=("crashed",))
-    if story.runs[-1].end != "well":
-        return crashed if _shows(story.runs) else Ending(folder, "skipped", verdict="crashed", outcomes=("crashed",))
-    if story.later is None or story.later.end == "finished":
+    if _ends_well(story):
         return Ending(folder, state)
-    if story.later.end == "torn":
-        return crashed
+    last = len(story.runs) - (story.runs[-1].end != "well" or story.later is None)
+    if delivered and any(story.gaps[number] is None and _shows(story.runs[: number + 1]) for number in range(last)):
+        # What changes after a delivery and does not end well waits, with the old receipt.
+        return Ending(folder, "writing", verdict="writing", outcomes=("ok", "crashed", "unknown"))
+    if story.runs[-1].end != "well":
+        if not _shows(story.runs):
+            return Ending(folder, "skipped", verdict="crashed", outcomes=("crashed",))
+        return Ending(folder, state, verdict="crashed", outcomes=("crashed",))
+    if story.later is not None and story.later.end == "torn":
+        return Ending(folder, state, verdict="crashed", outcomes=("crashed",))
     # Results newer than metrics and log, and nothing that says that it failed.
     return Ending(folder, state, outcomes=("unknown",))

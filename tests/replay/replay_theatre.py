@@ -32,8 +32,6 @@ RACE = 0.15
 """Seconds between the daemon's look and the time that it writes down: what happens within them nobody could know."""
 TICK = 0.03
 """Seconds by which a file's time may lie before the operation that set it: the kernel's clock of files is a coarse one."""
-SEEN = 2.0
-"""Seconds of silence in which the daemon has certainly looked, and seen who holds a file."""
 LEFT = frozenset({State.QUEUED, State.UPLOADING, State.UPLOADED})
 """The states of a folder that was taken for finished."""
 NOWHERE = "http://127.0.0.1:9"
@@ -48,6 +46,8 @@ class Timing:
     grace: float = 2.5
     rescan: float = 60.0
     """Longer than any test, unless a rescan is what it is about: so a lost event is a failed test."""
+    seen: float = 2.0
+    """In so long a silence the daemon has certainly looked, and seen who holds a file; without events it may not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +187,7 @@ class Theatre:
     """A stage below ``top`` and a daemon that watches ``top/outputs``, or the given roots.
 
     ``server`` is the environment that points to a server; without one nobody listens, and what is finished stays queued.
+    ``settings`` is the text of the configuration file, ``environ`` more of the environment.
     """
 
     def __init__(
@@ -197,6 +198,7 @@ class Theatre:
         server: Mapping[str, str] | None = None,
         roots: Sequence[str] = ("outputs",),
         settings: str = "",
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.top = top
         self.timing = timing or Timing()
@@ -225,6 +227,7 @@ class Theatre:
             "WANDB_OUTBOX_RESCAN": str(self.timing.rescan),
             "WANDB_OUTBOX_STOP_TIMEOUT": "5",
             "WANDB_OUTBOX_SITE": "theatre",
+            **(environ or {}),
         }
         self._options = ["--config", str(config), "--state-dir", self.state_dir.path]
 
@@ -405,29 +408,10 @@ class Theatre:
             for ending in life.folders:
                 about = journal.about(ending.path, alone=len(life.folders) == 1)
                 for decision in decisions.get(self.path(ending.path), []):
-                    found += [f"{name}: {ending.path}: {fault}" for fault in self._early(decision, about)]
+                    found += [f"{name}: {ending.path}: {fault}" for fault in early(decision, about, self.timing)]
         if not names:
             found += self._doubled()
         return found
-
-    def _early(self, decision: Decision, journal: Journal) -> Iterator[str]:
-        """Whether a folder was taken for finished while it was written, or too soon after."""
-        at = decision.at
-        for held in journal.held:
-            if held.since + RACE < at < held.until:
-                yield (
-                    f"EARLY: {decision.state} at {at:.3f}, but {held.path} was open from {held.since:.3f} "
-                    f"to {held.until:.3f}"
-                )
-        touched = max((touch.at for touch in journal.touches if touch.at < at - RACE), default=0.0)
-        if at - touched < self.timing.settle - TICK:
-            yield f"EARLY: {decision.state} at {at:.3f}, {at - touched:.3f} s after the last change"
-        if decision.verdict == "crashed":
-            ended = max((held.until for held in journal.held if held.until < at - RACE), default=0.0)
-            # Of a writer that came and went unseen only the last change is known.
-            since = ended if ended - touched > SEEN else touched
-            if at - since < self.timing.grace - TICK:
-                yield f"EARLY: crashed at {at:.3f}, {at - since:.3f} s after its end"
 
     def _doubled(self) -> Iterator[str]:
         rows = self.rows()
@@ -478,6 +462,26 @@ class Theatre:
                 if row is not None and row.completed_at and (ending.verdict == "crashed") is crashed:
                     found.append(row.completed_at - self.journal(name).ended)
         return found
+
+
+def early(decision: Decision, journal: Journal, timing: Timing) -> Iterator[str]:
+    """Whether a folder was taken for finished while it was written, or too soon after; each fault in a sentence."""
+    at = decision.at
+    for held in journal.held:
+        if held.since + RACE < at < held.until:
+            yield (
+                f"EARLY: {decision.state} at {at:.3f}, but {held.path} was open from {held.since:.3f} "
+                f"to {held.until:.3f}"
+            )
+    touched = max((touch.at for touch in journal.touches if touch.at < at - RACE), default=0.0)
+    if at - touched < timing.settle - TICK:
+        yield f"EARLY: {decision.state} at {at:.3f}, {at - touched:.3f} s after the last change"
+    if decision.verdict == "crashed":
+        ended = max((held.until for held in journal.held if held.until < at - RACE), default=0.0)
+        # Of a writer that came and went unseen only the last change is known.
+        since = ended if ended - touched > timing.seen else touched
+        if at - since < timing.grace - TICK:
+            yield f"EARLY: crashed at {at:.3f}, {at - since:.3f} s after its end"
 
 
 def _difference(ending: Ending, row: Run | None, path: str) -> str | None:

@@ -24,7 +24,7 @@ def test_a_burst_of_new_folders_loses_none(tmp_path: Path) -> None:
 def test_a_burst_is_found_by_the_rescan_alone(tmp_path: Path) -> None:
     """The same where no events come at all: the rescan finds every folder, once."""
     with Theatre(
-        tmp_path, Timing(rescan=2.0), settings=f'[[roots]]\npath = "{tmp_path}/outputs"\npolling = true\n'
+        tmp_path, Timing(rescan=2.0, seen=60.0), settings=f'[[roots]]\npath = "{tmp_path}/outputs"\npolling = true\n'
     ) as theatre:
         theatre.start_daemon()
         theatre.play({"burst": lives.burst(FOLDERS // 5), "killed": lives.killed(0.2), "normal": lives.normal(0.2)})

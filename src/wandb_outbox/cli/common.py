@@ -25,12 +25,16 @@ def state_dir_of(arguments: argparse.Namespace) -> StateDir:
 
 def configuration(arguments: argparse.Namespace, *, need_roots: bool, missing_roots: str) -> Loaded:
     """The checked configuration. ``missing_roots``: "refuse" a root that is not there, or "wait" for it."""
-    from wandb_outbox.plan import CONVENTIONS
+    from wandb_outbox.plan import CONVENTIONS, definition_faults
     from wandb_outbox.settings import load
 
     roots = tuple(getattr(arguments, "roots", ()))
     loaded = load(
-        os.environ, config=getattr(arguments, "config", None), roots=roots, conventions=frozenset(CONVENTIONS)
+        os.environ,
+        config=getattr(arguments, "config", None),
+        roots=roots,
+        conventions=CONVENTIONS,
+        convention_faults=definition_faults,
     )
     problems = []
     if need_roots:

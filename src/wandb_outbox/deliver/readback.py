@@ -11,6 +11,8 @@ from wandb_outbox.model import JsonValue, Plan
 
 DELIVERED = "outbox/delivered"
 """The summary key that is written last: its presence means that everything before it was read back."""
+MISSING_INPUTS = "outbox/missing_inputs"
+"""The summary key for inputs that the run names and the server does not have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from wandb.apis.public import Run as RemoteRun
 from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, says_deleted, shorten
 from wandb_outbox.deliver.probe import Answer, ServerState, ask_server
 from wandb_outbox.deliver.protocol import Job
-from wandb_outbox.deliver.readback import DELIVERED, Seen, differences, missing_history, stale_keys
+from wandb_outbox.deliver.readback import DELIVERED, MISSING_INPUTS, Seen, differences, missing_history, stale_keys
 from wandb_outbox.errors import FolderChanged, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
 from wandb_outbox.folder import Selection, is_utf8, snapshot
-from wandb_outbox.model import Plan, PlannedArtifact, Receipt, Snapshot, run_id
+from wandb_outbox.model import Plan, PlannedArtifact, Receipt, Severity, Snapshot, run_id
 from wandb_outbox.plan import make_plan
 from wandb_outbox.steps import step
 
@@ -109,6 +109,7 @@ class _Delivery:
         self._sync_dir: str | None = None
         self._frozen = False
         self._rows = 0
+        self._missing_inputs: list[str] = []
 
     def run(self) -> Receipt:
         job = self._job
@@ -134,9 +135,9 @@ class _Delivery:
                 return receipt
         step("send.identified")
         self._contact(identity.run_id, identity.incarnation)
-        artifact = self._send(plan, entity, identity, before)
+        artifacts = self._send(plan, entity, identity, before)
         self._enter(Stage.VERIFY)
-        return self._verify(plan, entity, identity, artifact)
+        return self._verify(plan, entity, identity, artifacts)
 
     # -- who is it ---------------------------------------------------------------------------------------------------
 
@@ -243,7 +244,7 @@ class _Delivery:
 
     # -- send --------------------------------------------------------------------------------------------------------
 
-    def _send(self, plan: Plan, entity: str, identity: Identity, before: Snapshot) -> wandb.Artifact:
+    def _send(self, plan: Plan, entity: str, identity: Identity, before: Snapshot) -> list[wandb.Artifact]:
         remote = identity.remote
         rows, self._frozen = plan.history, False
         if remote is not None and (remote.history_line_count or 0) > 0:
@@ -259,7 +260,8 @@ class _Delivery:
             self._send_content(run, plan, rows)
             step("send.content-sent")
             self._enter(Stage.ARTIFACT)
-            artifact = self._send_artifact(run, plan.artifacts[0])
+            self._use_inputs(run, plan, entity)
+            artifacts = [self._send_artifact(run, planned) for planned in plan.artifacts]
             step("send.artifact-committed")
             self._check_unchanged(before)
         except FolderChanged:
@@ -271,7 +273,7 @@ class _Delivery:
         self._enter(Stage.FINISH)
         run.finish(exit_code=plan.exit_code)
         step("send.finished")
-        return artifact
+        return artifacts
 
     def _check_unchanged(self, before: Snapshot) -> None:
         if not before.same_bytes_as(self._take_snapshot()):
@@ -327,6 +329,20 @@ class _Delivery:
         for name in plan.run_files:
             run.save(os.path.join(plan.path, name), base_path=plan.path, policy="now", glob=False)
 
+    def _use_inputs(self, run: wandb.Run, plan: Plan, entity: str) -> None:
+        """Say which artifacts the run used. One that cannot be had is a warning: the upload is worth more than a line."""
+        self._missing_inputs = []
+        for name in plan.inputs:
+            above = [entity, plan.project][: max(2 - name.count("/"), 0)]
+            full = "/".join((*above, name)) + ("" if ":" in name else ":latest")
+            try:
+                run.use_artifact(self._api.artifact(full))
+            except (ValueError, wandb.errors.CommError) as error:
+                if not _is_absent(error) and check_server(self._server).state is not ServerState.ONLINE:
+                    raise
+                self._missing_inputs.append(name)
+            self._progress(self.stage.value)
+
     def _send_artifact(self, run: wandb.Run, planned: PlannedArtifact) -> wandb.Artifact:
         artifact = wandb.Artifact(
             planned.name, planned.type, description=planned.description, metadata=planned.metadata
@@ -342,18 +358,21 @@ class _Delivery:
         logged.wait(timeout=int(ARTIFACT_TIMEOUT + planned.bytes / SLOWEST))
         if logged.state != "COMMITTED":
             raise NotVerified(f"{self._job.request.path}: the artifact {planned.name} is {logged.state}, not COMMITTED")
-        if logged.metadata != planned.metadata or logged.description != planned.description:
-            # A known content keeps its first metadata: bring it up to date.
+        aliases = {*logged.aliases, *planned.aliases}
+        outdated = logged.metadata != planned.metadata or logged.description != planned.description
+        if outdated or aliases != set(logged.aliases):
+            # A known content keeps its first metadata and aliases: bring them up to date.
             logged.metadata = planned.metadata
             logged.description = planned.description
+            logged.aliases = sorted(aliases)
             logged.save()
         return logged
 
     # -- read back ---------------------------------------------------------------------------------------------------
 
-    def _verify(self, plan: Plan, entity: str, identity: Identity, artifact: wandb.Artifact) -> Receipt:
+    def _verify(self, plan: Plan, entity: str, identity: Identity, artifacts: list[wandb.Artifact]) -> Receipt:
         """Poll until the server gives back what was sent, then write ``outbox/delivered``."""
-        planned = plan.artifacts[0]
+        planned, artifact = plan.artifacts[0], artifacts[0]
         for wait in _pauses(READ_BACK_FOR):
             remote = self._find(entity, plan.project, identity.run_id)
             if remote is None:
@@ -374,6 +393,11 @@ class _Delivery:
                 )
                 sizes = {file.path: file.size for file in planned.files}
                 found = differences(seen, plan, history_rows=self._rows, sizes=sizes)
+                found += [
+                    f"the artifact {more.name} has {there.file_count} files of {there.size} bytes"
+                    for more, there in zip(plan.artifacts[1:], artifacts[1:], strict=True)
+                    if (there.file_count, there.size) != (len(more.files), more.bytes)
+                ]
                 if not found:
                     return self._seal(plan, entity, identity, remote, artifact)
             self._progress(self.stage.value)
@@ -397,6 +421,8 @@ class _Delivery:
             runtime = round(max(plan.ended_at - plan.started_at, 0.0))
             summary._json_dict["_wandb"] = {**summary._json_dict.get("_wandb", {}), "runtime": runtime}  # noqa: SLF001
             summary._json_dict["_runtime"] = runtime  # noqa: SLF001  as above
+        if self._missing_inputs:
+            summary.update({MISSING_INPUTS: self._missing_inputs})  # type: ignore[no-untyped-call]
         summary.update(  # type: ignore[no-untyped-call]
             {
                 DELIVERED: {
@@ -414,7 +440,13 @@ class _Delivery:
     def _receipt(
         self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact
     ) -> Receipt:
-        notes = [f"{warning.rule}: {warning.message}" for warning in plan.warnings]
+        notes = [
+            f"{warning.rule}: {warning.message}" for warning in plan.warnings if warning.severity is not Severity.NOTE
+        ]
+        notes += [
+            f"missing-input: {name} is not there, or may not be read with this key; the run does not show it as an input"
+            for name in self._missing_inputs
+        ]
         if self._frozen:
             notes.append("history-frozen: the server has other history rows than this folder; none were sent")
         return Receipt(

@@ -13,6 +13,7 @@ import errno
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,6 +40,11 @@ _MASK = Mask(
 )
 
 
+GATHER = 0.2
+"""Seconds after something was taken during which more of it wakes nobody: a writer at full speed makes thousands of
+events a second, and each would cost the reader a turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """Something happened in ``directory``: to its entry ``name``, or to itself when ``name`` is empty."""
@@ -53,8 +59,12 @@ class Watcher:
     """Watches single directories, never recursively. Thread-safe; :meth:`take` and :meth:`drain` are for one reader."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        """``wake`` is called, from the watcher's thread, whenever there is something to take."""
+        """``wake`` is called, from the watcher's thread, whenever there is something to take.
+
+        But for :data:`GATHER` seconds after :meth:`drain` gave something: then the reader comes back by itself.
+        """
         self._wake = wake
+        self._took_at = float("-inf")
         self._lock = threading.Lock()
         self._sightings: dict[Sighting, None] = {}
         self._paths: dict[WatchDescriptor, str] = {}
@@ -114,6 +124,8 @@ class Watcher:
         with self._lock:
             found = list(self._sightings)
             self._sightings.clear()
+            if found:
+                self._took_at = time.monotonic()
         return found
 
     def take_overflow(self) -> bool:
@@ -176,7 +188,9 @@ class Watcher:
                 return
             appeared = bool(event.is_create or event.is_moved_to)
             self._sightings[Sighting(directory, os.fsdecode(event.name), event.is_directory, appeared)] = None
-        self._wake()
+            gathering = time.monotonic() - self._took_at < GATHER
+        if not gathering:
+            self._wake()
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         """The kernel dropped a watch, because its directory is gone."""

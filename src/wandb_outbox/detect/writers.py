@@ -17,13 +17,17 @@ import fcntl
 import os
 import signal
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type
 from wandb_outbox.errors import OutboxError
 from wandb_outbox.folder import open_file
 from wandb_outbox.model import Snapshot, WriterEvidence, Writers
+
+HIDDEN = 60.0
+"""Seconds between two searches for a holder that was not in sight: it may belong to another user or container."""
+_MOST_REMEMBERED = 1000
 
 
 def ignore_lease_breaks() -> None:
@@ -43,11 +47,51 @@ class Holder:
     file: str
 
 
-def probe_writers(folder: str, snapshot: Snapshot, *, leases: bool = True) -> WriterEvidence:
+class HolderMemory:
+    """Finds who has a file open for writing, and remembers it.
+
+    A look through all of ``/proc`` costs about half a millisecond a process, which is too dear for every look at a folder
+    that is being written; whether one known process still has the file open costs next to nothing.
+    """
+
+    def __init__(self, tick: Callable[[], float]) -> None:
+        """``tick`` is a monotonic clock."""
+        self._tick = tick
+        self._found: dict[tuple[str, str], tuple[float, Holder | None]] = {}
+
+    def find(self, folder: str, file: str) -> Holder | None:
+        """A process that has this file open for writing, if one is in sight; who hides is looked for once a minute."""
+        looked, holder = self._found.get((folder, file), (float("-inf"), None))
+        if holder is not None:
+            again = next(iter(_held_by(holder.pid, folder, file)), None)
+            if again is not None:
+                return again
+        elif self._tick() - looked < HIDDEN:
+            return None
+        holder = next(iter(find_holders(folder, only=file)), None)
+        if len(self._found) >= _MOST_REMEMBERED:
+            self._found.clear()
+        self._found[folder, file] = (self._tick(), holder)
+        return holder
+
+
+def find_holder(folder: str, file: str) -> Holder | None:
+    """A process in sight that has this file open for writing."""
+    return next(iter(find_holders(folder, only=file)), None)
+
+
+def probe_writers(
+    folder: str,
+    snapshot: Snapshot,
+    *,
+    leases: bool = True,
+    find: Callable[[str, str], Holder | None] = find_holder,
+) -> WriterEvidence:
     """Ask both witnesses about every file of the folder, those most likely held open first.
 
     ``leases=False`` leaves the lease probe out (a prober that is frozen while it holds a lease blocks the writer's
-    ``open`` for up to 45 s). Raises nothing for a file that vanishes; a file we may not read makes it UNKNOWN.
+    ``open`` for up to 45 s). ``find`` names the process behind a file that the lease probe found open. Raises nothing for
+    a file that vanishes; a file we may not read makes it UNKNOWN.
     """
     paths = probe_order([*(file.path for file in snapshot.files), *snapshot.watched])
     if leases and file_system_type(folder) in LEASE_TYPES:
@@ -55,7 +99,7 @@ def probe_writers(folder: str, snapshot: Snapshot, *, leases: bool = True) -> Wr
         for path in paths:
             answer = probe_lease(folder, path)
             if answer is Writers.WRITER:
-                holder = next(iter(find_holders(folder, only=path)), None)
+                holder = find(folder, path)
                 by = f" by {holder.command} (pid {holder.pid})" if holder else ""
                 return WriterEvidence(Writers.WRITER, f"{path} is open for writing{by}")
             # Of a file that is left out only a writer counts: leaving it out is how a person ends our doubts about it.
@@ -98,27 +142,31 @@ def probe_lease(folder: str, relative: str) -> Writers:
 
 def find_holders(folder: str, *, only: str | None = None) -> Iterator[Holder]:
     """Every process in sight that has a file below ``folder`` open for writing (or only that file)."""
-    prefix = folder.rstrip("/") + "/"
     own = os.getpid()
     for pid in _processes():
-        if pid == own:
-            continue
-        directory = f"/proc/{pid}/fd"
+        if pid != own:
+            yield from _held_by(pid, folder, only)
+
+
+def _held_by(pid: int, folder: str, only: str | None) -> Iterator[Holder]:
+    """The files below ``folder`` (or only that file) that this process has open for writing."""
+    prefix = folder.rstrip("/") + "/"
+    directory = f"/proc/{pid}/fd"
+    try:
+        descriptors = os.listdir(directory)
+    except OSError:
+        return
+    for descriptor in descriptors:
         try:
-            descriptors = os.listdir(directory)
+            target = os.readlink(f"{directory}/{descriptor}")
+            if not target.startswith(prefix) or (only is not None and target != prefix + only):
+                continue
+            # The link's own mode bits tell the access mode: 0200 is "open for writing" (proc(5)).
+            if not stat.S_IMODE(os.lstat(f"{directory}/{descriptor}").st_mode) & 0o200:
+                continue
         except OSError:
             continue
-        for descriptor in descriptors:
-            try:
-                target = os.readlink(f"{directory}/{descriptor}")
-                if not target.startswith(prefix) or (only is not None and target != prefix + only):
-                    continue
-                # The link's own mode bits tell the access mode: 0200 is "open for writing" (proc(5)).
-                if not stat.S_IMODE(os.lstat(f"{directory}/{descriptor}").st_mode) & 0o200:
-                    continue
-            except OSError:
-                continue
-            yield Holder(pid, _command(pid), target[len(prefix) :])
+        yield Holder(pid, _command(pid), target[len(prefix) :])
 
 
 def _is_gone(error: OutboxError) -> bool:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from wandb_outbox.formats.common import ended_at, run_files, started_at
 from wandb_outbox.formats.content import Content
+from wandb_outbox.formats.declaration import DECLARATION
 from wandb_outbox.formats.hydra import METRICS, RUN_FILES
 from wandb_outbox.formats.jsonfile import read_object
 from wandb_outbox.formats.logfile import logged_traceback, top_level_logs
@@ -14,7 +15,6 @@ from wandb_outbox.formats.marker import DONE_MARKER
 from wandb_outbox.formats.yamlfile import read_yaml
 from wandb_outbox.model import FormatEvidence, JsonValue, PlanWarning, Snapshot
 
-DECLARATION = "outbox.yaml"
 _CONFIGS = ("config.yaml", "config.json")
 
 

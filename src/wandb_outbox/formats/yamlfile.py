@@ -7,6 +7,7 @@ An interpolation is never resolved: ``${oc.env:WANDB_API_KEY}`` would put the up
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, cast
 
 from wandb_outbox.errors import Rejected
@@ -25,6 +26,22 @@ _FLOAT_WITHOUT_POINT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*[eE][-+]?[0-9]+")
 
 class _RefusedError(ValueError):
     """The YAML is valid, and too large or too deep to be a configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """The value of a YAML text, and on which line each part of it begins."""
+
+    value: JsonValue
+    lines: dict[tuple[str | int, ...], int]
+    duplicates: tuple[str, ...]
+    """Keys of the outermost mapping that are said twice, each in words with its line."""
+
+    def line(self, path: tuple[str | int, ...]) -> int:
+        """The line on which the part begins, or else what holds it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
 
 
 def read_yaml(path: str, snapshot: Snapshot, name: str, warn: Warn) -> JsonValue:
@@ -60,6 +77,53 @@ def parse(text: str) -> JsonValue:
             return yaml.load(text, Loader=cast(Any, _safe_loader()))  # noqa: S506  a SafeLoader of ours
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+def parse_marked(text: str) -> Marked:
+    """The value of a YAML text that a person wrote for us: YAML only, interpolations are plain text, keys are text.
+
+    Raises ``ValueError`` as :func:`parse`.
+    """
+    import yaml
+
+    try:
+        _refuse_bombs(text)
+        loader = cast(Any, _safe_loader())
+        value = _with_text_keys(yaml.load(text, Loader=loader))  # noqa: S506  a SafeLoader of ours
+        root = yaml.compose(text, Loader=loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except (RecursionError, TypeError, AttributeError) as error:
+        # PyYAML's own constructors trip over odd but valid YAML, such as a list that is a key.
+        raise ValueError(f"it cannot be read ({type(error).__name__})") from error
+    lines: dict[tuple[str | int, ...], int] = {}
+    duplicates: list[str] = []
+    if root is not None:
+        _mark(root, (), lines, duplicates)
+    return Marked(value, lines, tuple(duplicates))
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(key): _with_text_keys(each) for key, each in value.items()}
+    return [_with_text_keys(each) for each in value] if isinstance(value, list) else value
+
+
+def _mark(
+    node: Any, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], duplicates: list[str]
+) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if node.id == "mapping":
+        for key, each in node.value:
+            inner = (*path, str(key.value))
+            line = key.start_mark.line + 1
+            if not path and inner in lines:
+                duplicates.append(f"line {line}: {key.value} is said twice; the last one counts")
+            lines[inner] = line
+            _mark(each, inner, lines, duplicates)
+    elif node.id == "sequence":
+        for place, each in enumerate(node.value):
+            _mark(each, (*path, place), lines, duplicates)
 
 
 def _safe_loader() -> type:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from wandb_outbox.detect.completion import LINGER, Look, Patience, Trace, advance, judge
 from wandb_outbox.detect.mounts import file_system_type, is_remote
 from wandb_outbox.detect.scan import Found, Recognise, look, scan
-from wandb_outbox.detect.watch import Sighting, Watcher
-from wandb_outbox.detect.writers import probe_writers
+from wandb_outbox.detect.watch import GATHER, Sighting, Watcher
+from wandb_outbox.detect.writers import HolderMemory, probe_writers
 from wandb_outbox.errors import DiskFull, FolderChanged, OutboxError, StateUnusable
 from wandb_outbox.folder import MAX_DEPTH, OWN_DIRECTORY, FolderGone, Selector, birth_of, snapshot
-from wandb_outbox.formats import done_when, evidence, recognise
+from wandb_outbox.formats import done_when, evidence, recognise, upload_wish
 from wandb_outbox.model import FormatEvidence, Judgement, Kind, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.settings import RootSettings
@@ -112,6 +112,7 @@ class Intake:
         self._tick = tick
         self._log = log
         self._tracked: dict[str, Tracked] = {}
+        self._holders = HolderMemory(tick)
         self._others = frozenset(root.path for root in roots)
         # The innermost root owns a folder, so the longest path is asked first.
         ordered = sorted({root.path: root for root in roots}.values(), key=lambda root: -len(root.path))
@@ -142,12 +143,14 @@ class Intake:
     def step(self) -> float:
         """Do what is due, for about :data:`SLICE` seconds at most; returns in how many seconds the next thing is due."""
         start = self._tick()
+        longest = float("inf")
         if self._watcher is not None:
             if self._watcher.take_overflow():
                 self._log("events-lost", action="rescan")
                 self.rescan()
             for sighting in self._watcher.drain():
                 self._sighted(sighting)
+                longest = GATHER
         for root in self.roots:
             if root.next_scan <= start:
                 self._cheap_scan(root)
@@ -157,7 +160,7 @@ class Intake:
                 break
             self._look_at(tracked)
         self._advance_full_pass()
-        return max(0.0, self._next_due() - self._tick())
+        return max(0.0, min(self._next_due() - self._tick(), longest))
 
     def end_of_main(self) -> None:
         """The main container has ended (``--sidecar``): look at everything once more in this light."""
@@ -454,7 +457,7 @@ class Intake:
                 return
             self._store.reopen(run.key, "changed since it was found complete")
             run = self._store.get(run.key) or run
-        writers = probe_writers(tracked.path, taken, leases=self._policy.leases)
+        writers = probe_writers(tracked.path, taken, leases=self._policy.leases, find=self._holders.find)
         if writers.writers is Writers.UNKNOWN and self.main_ended:
             writers = WriterEvidence(Writers.FREE, "the main container has ended")
         tracked.trace = advance(tracked.trace, Look(self._tick(), taken, writers))
@@ -526,6 +529,8 @@ class Intake:
         if run.format != tracked.format:
             self._store.note(run.key, judgement, format=tracked.format, root=tracked.root.path)
         match judgement.verdict:
+            case Verdict.COMPLETE | Verdict.CRASHED if upload_wish(tracked.path, taken) == "never":
+                self._store.skip(run.key, "outbox.yaml says upload: never", judgement, taken)
             case Verdict.COMPLETE:
                 self._store.enqueue(
                     run.key, judgement, taken, now=self._now(), hold=self._hold_reason(tracked, run, taken, judgement)
@@ -576,6 +581,8 @@ class Intake:
         """Why a finished folder waits for a person, or ``None``."""
         if not taken.files:
             return "there is no file to upload in it"
+        if upload_wish(tracked.path, taken) == "hold":
+            return f"outbox.yaml says upload: hold; {judgement.reason}"
         if taken.bytes > self._policy.max_bytes:
             return f"{taken.bytes:,} bytes are more than max_bytes ({self._policy.max_bytes:,})"
         if run.hold:

@@ -12,6 +12,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -166,7 +167,7 @@ class Store:
 
     def _prepare(self) -> None:
         connection = self._connection
-        connection.execute("PRAGMA journal_mode = WAL")
+        self._switch_to_wal()
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         version = self._check_version()
@@ -180,6 +181,18 @@ class Store:
                     connection.execute("ROLLBACK")
                 if self._check_version() <= number:
                     raise  # else another process has done the same step just now
+
+    def _switch_to_wal(self) -> None:
+        # SQLite does not wait for this lock: processes that open a new outbox together meet here.
+        for pause in (0.01, 0.03, 0.1, 0.3, 0.5, None):
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if pause is None or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                time.sleep(pause)
+            else:
+                return
 
     def _check_version(self) -> int:
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])

@@ -36,6 +36,7 @@ def plan_to_text(plan: Plan) -> str:
         f"  table     {table.name}: {len(table.rows)} of {table.total_rows} rows, {len(table.columns)} columns"
         for table in plan.tables
     ]
+    lines += [f"  input     {_shown(name)}" for name in plan.inputs]
     for artifact in plan.artifacts:
         lines.append(
             f"  artifact  {artifact.name} ({artifact.type}): {len(artifact.files)} files, {artifact.bytes:,} bytes"

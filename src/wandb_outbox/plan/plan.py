@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import cast
 
 from wandb_outbox import __version__, formats
+from wandb_outbox.formats import DECLARATION, Declaration
 from wandb_outbox.formats.content import Content, Warn, warning
 from wandb_outbox.model import (
     Excluded,
@@ -19,11 +20,15 @@ from wandb_outbox.model import (
     PlannedTable,
     PlanRequest,
     PlanWarning,
+    Severity,
     Snapshot,
 )
-from wandb_outbox.plan import artifact, conventions, limits
-from wandb_outbox.plan.conventions import Facts, Names
+from wandb_outbox.plan import artifact, checklist, conventions, facts, limits
+from wandb_outbox.plan.conventions import Names
+from wandb_outbox.plan.facts import Facts
 from wandb_outbox.plan.jsonsafe import json_safe, safe_text
+from wandb_outbox.plan.lineage import declared_artifacts
+from wandb_outbox.plan.params_meta import META, PARAMS, nested
 from wandb_outbox.plan.secrets import Secrets, find_secrets, masked_config
 from wandb_outbox.plan.summary import ResultsSummary, merged, within_limit
 from wandb_outbox.plan.table import TableBuilder
@@ -44,19 +49,34 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     ``UserError`` for an unknown format or convention.
     """
     warnings: list[PlanWarning] = []
+    warn = warnings.append
     content = formats.read(request.format, request.path, snapshot)
-    warnings += content.warnings
-    config = cast(dict[str, JsonValue], json_safe(content.config))
-    secrets = find_secrets([config, json_safe(content.settings)], content.overrides, content.commands)
+    declared = formats.read_declaration(request.path, snapshot)
+    warnings += [*content.warnings, *declared.warnings]
+    if declared.upload is not None:
+        words = "until it is released" if declared.upload == formats.HOLD else "for good"
+        warn(PlanWarning("upload", Severity.NOTE, f"{DECLARATION} asks to keep this folder here {words}"))
+    config = _with_declared(cast(dict[str, JsonValue], json_safe(content.config)), declared, warn)
+    secrets = find_secrets(
+        [config, json_safe([content.settings, declared.summary, [each.metadata for each in declared.artifacts]])],
+        content.overrides,
+        content.commands,
+    )
     config = cast(dict[str, JsonValue], masked_config(config, secrets))
-    withheld = _withheld(request, snapshot, secrets, warnings.append)
+    withheld = _withheld(request, snapshot, secrets, warn)
     files = tuple(file for file in snapshot.files if file.path not in withheld)
-    counted, table = _samples(content, warnings.append)
-    summary = _summary(request, content, counted, table, warnings.append)
-    names = conventions.decide(_facts(request, content, config))
+    counted, table = _samples(content, warn)
+    summary = _summary(request, content, declared, counted, table, warn)
+    history = tuple(cast(dict[str, JsonValue], json_safe(row)) for row in content.history)
+    names = conventions.decide(_facts(request, content, declared, config))
     warnings += names.warnings
+    metrics = dict.fromkeys((*summary, *(key for row in history for key in row if key != "_step")))
+    warnings += checklist.check(names, config, (name for name in metrics if not name.startswith(f"{_OWN}/")))
+    sent = nested(config) if names.proposal.nested else config
     relative = _relative(request)
-    metadata = artifact.describe(request, content, config, summary, files, relative, warnings.append)
+    metadata = artifact.describe(request, content, sent, summary, files, relative, warn)
+    whole = artifact.whole_folder(names, files, metadata, relative)
+    about = {"config": metadata["config"], "provenance": metadata["provenance"]}
     plan = Plan(
         path=request.path,
         format=request.format,
@@ -72,12 +92,12 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         tags=_with_outcome(request, names),
         notes=names.notes,
         run_id=request.run_id,
-        config=_with_own(request, snapshot, config, relative, warnings.append),
+        config=_with_own(request, snapshot, sent, relative, warn),
         summary=summary,
-        history=tuple(cast(dict[str, JsonValue], json_safe(row)) for row in content.history),
+        history=history,
         tables=(table,) if table is not None else (),
-        artifacts=(artifact.whole_folder(names, files, metadata, relative),),
-        inputs=(),
+        artifacts=(whole, *declared_artifacts(declared.artifacts, files, about, whole.name, warn)),
+        inputs=declared.inputs,
         run_files=tuple(name for name in content.run_files if name not in withheld),
         excluded=(*snapshot.excluded, *(Excluded(name, _WITHHELD) for name in withheld)),
         sources=names.sources,
@@ -86,12 +106,30 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         started_at=content.started_at,
         ended_at=content.ended_at,
         fingerprint=snapshot.fingerprint,
+        upload=declared.upload,
     )
     return _redacted(replace(plan, warnings=tuple(dict.fromkeys(warnings))), secrets)
 
 
-def _facts(request: PlanRequest, content: Content, config: Mapping[str, JsonValue]) -> Facts:
-    below = conventions.parts_below(request.path, request.root)
+def _with_declared(config: dict[str, JsonValue], declared: Declaration, warn: Warn) -> dict[str, JsonValue]:
+    """The configuration with ``params`` and ``meta`` of ``outbox.yaml``, which win over those that stand there."""
+    for key, said in ((PARAMS, declared.params), (META, declared.meta)):
+        if not said:
+            continue
+        there = config.get(key)
+        if there is not None and not isinstance(there, Mapping):
+            warn(
+                warning(
+                    "config-key-taken", f"the configuration's key {key} is no mapping; that of {DECLARATION} is sent"
+                )
+            )
+            there = None
+        config = {**config, key: {**(there or {}), **json_safe(said)}}
+    return config
+
+
+def _facts(request: PlanRequest, content: Content, declared: Declaration, config: Mapping[str, JsonValue]) -> Facts:
+    below = facts.parts_below(request.path, request.root)
     inside = request.root is not None and request.path.startswith(request.root.rstrip("/") + "/")
     root = request.root if inside else None
     return Facts(
@@ -99,7 +137,7 @@ def _facts(request: PlanRequest, content: Content, config: Mapping[str, JsonValu
         below_root=below,
         format=request.format,
         root=root,
-        root_date=conventions.date_in(root) if root is not None else None,
+        root_date=facts.date_in(root) if root is not None else None,
         parent=os.path.basename(os.path.dirname(request.path.rstrip("/"))) or None,
         config_file=content.config_file,
         recorded_project=content.project,
@@ -107,14 +145,16 @@ def _facts(request: PlanRequest, content: Content, config: Mapping[str, JsonValu
         sample_range=content.sample_range,
         sweep=content.sweep,
         started_on=_day(content.started_at),
+        started_at=_moment(content.started_at),
         rules=request.rules,
         overrides=request.overrides,
         default_entity=request.default_entity,
+        declared=declared,
     )
 
 
 def _relative(request: PlanRequest) -> str:
-    return safe_text("/".join(conventions.parts_below(request.path, request.root)))
+    return safe_text("/".join(facts.parts_below(request.path, request.root)))
 
 
 def _day(seconds: float | None) -> str | None:
@@ -123,6 +163,16 @@ def _day(seconds: float | None) -> str | None:
         return None
     try:
         return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _moment(seconds: float | None) -> str | None:
+    """The moment in UTC, as the guide writes it in names."""
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     except (ValueError, OverflowError, OSError):
         return None
 
@@ -152,11 +202,13 @@ def _samples(content: Content, warn: Warn) -> tuple[dict[str, JsonValue], Planne
 def _summary(
     request: PlanRequest,
     content: Content,
+    declared: Declaration,
     counted: Mapping[str, JsonValue],
     table: PlannedTable | None,
     warn: Warn,
 ) -> dict[str, JsonValue]:
     summary = merged(counted, content.metrics, content.metrics_file or "the metrics", warn)
+    summary = merged(summary, declared.summary, DECLARATION, warn)
     if table is not None and table.name in summary:
         renamed = f"metrics/{table.name}"
         summary[renamed] = summary.pop(table.name)
@@ -229,6 +281,7 @@ def _redacted(plan: Plan, secrets: Secrets) -> Plan:
         job_type=text(plan.job_type),
         tags=tuple(secrets.redact(tag) for tag in plan.tags),
         notes=text(plan.notes),
+        inputs=tuple(secrets.redact(name) for name in plan.inputs),
         config={**cast(dict[str, JsonValue], secrets.redact_all(plan.config)), _OWN: plan.config[_OWN]},
         summary=cast(dict[str, JsonValue], secrets.redact_all(plan.summary)),
         history=tuple(cast(dict[str, JsonValue], secrets.redact_all(row)) for row in plan.history),
