@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "replay"))
 
-from replay_script import Ending, Life, Session, files_of_a_run, results, whole_session
+from replay_script import Ending, Life, Session, files_of_a_run, whole_session
 from replay_theatre import Theatre, Timing
 
 from wandb_outbox.folder import snapshot
@@ -309,8 +309,8 @@ def measure_storm(top: str | None, seconds: float) -> None:
 
 
 def _write_like_an_experiment(folder: Path, samples: int) -> tuple[float, float]:
-    """What an evaluation writes, without its thinking; seconds by the wall, and of a core."""
-    texts = {count: results(count, size=400 * count) for count in range(0, samples + 1, 4)}
+    """What an evaluation writes, without its thinking, as fast as it goes; seconds by the wall, and of a core."""
+    kept: list[dict[str, object]] = []
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra/config.yaml").write_text("strategy:\n  type: a\ndataset:\n  data_name: b\n")
     wall, used = time.perf_counter(), _own_cpu()
@@ -318,10 +318,12 @@ def _write_like_an_experiment(folder: Path, samples: int) -> tuple[float, float]
         for count in range(1, samples + 1):
             for number in range(20):
                 log.write(f"[2026-11-21 19:04:48,792][__main__][INFO] - sample {count}, line {number}\n")
+            kept.append({"index": count, "steps": ["a step of it"] * 5, "logprobs": [-0.25] * 50})
             with (folder / "sample_metrics.jsonl").open("a") as file:
                 file.write(json.dumps({"sample_index": count, "text": "x" * 300}) + "\n")
             if count % 4 == 0:
-                (folder / "results.json").write_text(texts[count])
+                with (folder / "results.json").open("w") as file:
+                    json.dump(kept, file, indent=2)
     return time.perf_counter() - wall, _own_cpu() - used
 
 
@@ -339,7 +341,7 @@ def measure_writer(top: str | None, pairs: int) -> None:
             figures = {}
             for name in ("outputs", "elsewhere") if pair % 2 else ("elsewhere", "outputs"):
                 folder = path / name / f"run-{pair}"
-                figures[name] = _write_like_an_experiment(folder, 200)
+                figures[name] = _write_like_an_experiment(folder, 60)
                 shutil.rmtree(folder)
             walls.append(figures["outputs"][0] / figures["elsewhere"][0])
             cores.append(figures["outputs"][1] / figures["elsewhere"][1])

@@ -326,10 +326,10 @@ def test_an_uploader_ends_with_its_executor(
             if busy:
                 until(lambda: server.requests.of("CreateArtifact"), what="the middle of sending")
             executor.kill()
-            until(lambda: not is_alive(uploader), what="the uploader's end")
-        left = marked(mark)
-        kill_marked(mark)
-    assert left == []
+            try:
+                until(lambda: not is_alive(uploader) and not marked(mark), what="the end of all of it")
+            finally:
+                kill_marked(mark)
 
 
 def test_what_a_dead_executor_left_running_is_ended_by_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
