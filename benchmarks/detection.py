@@ -28,7 +28,7 @@ from replay_script import Ending, Life, Session, files_of_a_run, whole_session
 from replay_theatre import Theatre, Timing
 
 from wandb_outbox.folder import snapshot
-from wandb_outbox.model import Judgement, Kind, Receipt, Verdict
+from wandb_outbox.model import Judgement, Kind, Receipt, State, Verdict
 from wandb_outbox.outbox.location import StateDir, prepare_state_dir
 from wandb_outbox.outbox.store import Store
 
@@ -221,7 +221,8 @@ def measure_crowd(top: str | None, count: int, seconds: float) -> None:
             began = time.monotonic()
             theatre.start_daemon()
             say("start, warm: until it watches", f"{time.monotonic() - began:.1f} s")
-            theatre.wait(lambda: len(_writing(theatre)) == 10, "the active runs to be seen", 600)
+            while _writing(theatre.state_dir) < 10:
+                time.sleep(0.02)
             listed = time.monotonic() - began
             pid = theatre.daemon_pid
             say("start, warm: until all is listed and the active ones are watched", f"{listed:.1f} s", "≤ 5 s")
@@ -236,12 +237,12 @@ def measure_crowd(top: str | None, count: int, seconds: float) -> None:
             say("inotify watches", f"{inotify_watches(pid)}", "the active, and above")
 
 
-def _writing(theatre: Theatre) -> list[str]:
-    store = Store.read(theatre.state_dir)
+def _writing(state: StateDir) -> int:
+    store = Store.read(state)
     if store is None:
-        return []
+        return 0
     try:
-        return [run.path for run in store.list() if run.state.value == "writing"] if store.counts() else []
+        return store.counts()[State.WRITING]
     finally:
         store.close()
 

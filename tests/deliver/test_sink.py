@@ -56,7 +56,8 @@ class Outside:
         self.directory = directory
         self.mark = f"test-{os.getpid()}-{directory.parent.name}:"
         self.woken = threading.Event()
-        base = {"PATH": os.environ["PATH"], "HOME": str(directory), "WANDB_API_KEY": server.api_key, "no_proxy": "*"}
+        base = {"HOME": str(directory), "WANDB_API_KEY": server.api_key, "no_proxy": "*"}
+        base |= {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         directory.mkdir(exist_ok=True)
         self.sink = Sink(
             {**base, **(environ or {})},

@@ -260,8 +260,11 @@ class Theatre:
                 [sys.executable, "-m", "wandb_outbox", "watch", *self._options, *map(str, self._roots)],
                 env=self._environ, cwd=self.top, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        started = self._starts
-        self.wait(lambda: b'"started"' in self._log_file(started).read_bytes(), "the daemon to start")
+        deadline = time.monotonic() + 60.0
+        while b'"started"' not in self._log_file(self._starts).read_bytes():
+            assert self._daemon.poll() is None, f"the daemon ended:\n{self.log()[-4000:]}"
+            assert time.monotonic() < deadline, "waited 60 s for the daemon to start"
+            time.sleep(POLL)
 
     def stop_daemon(self, number: int = signal.SIGTERM) -> int:
         """End the daemon; its return code."""
