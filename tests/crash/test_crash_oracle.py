@@ -164,7 +164,7 @@ def test_a_step_that_was_never_reached_is_no_success(tmp_path: Path) -> None:
     """The harness knows which of its orders were carried out: one at a step that does not exist is not."""
     with Sandbox() as server, opened_rig(tmp_path / "rig", server) as rig:
         rig.orders([{"id": "never", "step": "no.such.step", "kill": "self"}])
-        rig.add()
-        rig.drain()
+        rig.start()
+        wait_for(lambda: rig.events("started"), "the start")
         assert rig.carried_out() == set()
         assert json.loads((rig.hook / "orders.json").read_text())[-1]["id"] == "never"

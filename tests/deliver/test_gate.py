@@ -7,6 +7,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unhurried import unhurried
 
 from wandb_outbox.deliver.gate import (
     DISK_PROBE,
@@ -132,6 +133,7 @@ def test_an_error_of_one_folder_leaves_the_gate_alone(error: OutboxError) -> Non
     assert after_error(OPEN, error, now=10.0, chance=0.5) == OPEN
 
 
+@unhurried
 @given(states, st.integers(0, 100), st.floats(0, 1e9), st.floats(0, 1, exclude_max=True))
 def test_a_closed_gate_always_has_a_next_question_in_the_future(
     state: ServerState, failures: int, now: float, chance: float
@@ -143,6 +145,7 @@ def test_a_closed_gate_always_has_a_next_question_in_the_future(
     assert 0 < gate.next_probe - now <= max(PROBE_CAP, UNAUTHORIZED_PROBE)
 
 
+@unhurried
 @given(states, st.floats(0, 100), st.floats(0, 100))
 def test_since_tells_when_the_state_began(state: ServerState, first: float, later: float) -> None:
     """The same answer again does not make it younger; another does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unhurried import unhurried
 
 from wandb_outbox.deliver.outcome import Failure, Stage, decide, shorten
 from wandb_outbox.deliver.probe import DEFAULT_RETRY_AFTER, Answer, ServerState
@@ -141,6 +142,7 @@ def test_a_full_disk_is_told_before_everything_else() -> None:
         assert isinstance(decide("/a", failure, Answer(state, "")), DiskFull)
 
 
+@unhurried
 @given(st.sampled_from(list(Stage)), st.text(), st.text(max_size=20), st.booleans(), st.sampled_from(list(ServerState)))
 def test_every_failure_has_an_outcome_with_words(
     stage: Stage, words: str, kind: str, full: bool, state: ServerState
@@ -153,6 +155,7 @@ def test_every_failure_has_an_outcome_with_words(
     assert len(error.message) < 700
 
 
+@unhurried
 @given(st.text(), st.integers(1, 100))
 def test_shortened_words_are_one_line_of_bounded_length(words: str, limit: int) -> None:
     """And whole where they fit."""

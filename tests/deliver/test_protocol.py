@@ -9,6 +9,7 @@ import pytest
 from deliver_makers import job
 from hypothesis import given
 from hypothesis import strategies as st
+from unhurried import unhurried
 
 from wandb_outbox import errors
 from wandb_outbox.deliver.protocol import (
@@ -41,6 +42,7 @@ paths = st.binary(min_size=1, max_size=20).map(os.fsdecode)
 texts = st.text(max_size=10)
 
 
+@unhurried
 @given(st.dictionaries(texts, paths | st.integers() | st.none()))
 def test_a_message_is_one_line_of_ascii(message: dict[str, object]) -> None:
     """Newlines and names that are not UTF-8 inside do not break it."""
@@ -58,6 +60,7 @@ def test_what_is_no_message_is_refused(line: bytes) -> None:
         decode(line)
 
 
+@unhurried
 @given(
     path=paths,
     root=st.none() | paths,
@@ -87,6 +90,7 @@ def test_a_delivery_arrives_as_it_was_handed_over(
     assert job_from_json(message) == sent
 
 
+@unhurried
 @given(texts, st.lists(texts).map(tuple), st.integers(0, 2**60))
 def test_a_receipt_arrives_as_it_was_confirmed(name: str, warnings: tuple[str, ...], count: int) -> None:
     """With what else stands in the message left aside."""

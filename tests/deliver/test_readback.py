@@ -9,6 +9,7 @@ import pytest
 from deliver_makers import plan
 from hypothesis import given
 from hypothesis import strategies as st
+from unhurried import unhurried
 
 from wandb_outbox.deliver.readback import DELIVERED, Seen, differences, missing_history, same, stale_keys
 
@@ -80,6 +81,7 @@ def test_a_crashed_run_should_be_failed_on_the_server() -> None:
     assert differences(WHOLE, crashed, history_rows=2, sizes=SIZES) == ["the run is finished, not failed"]
 
 
+@unhurried
 @given(json_values)
 def test_a_value_is_the_same_as_itself(value: object) -> None:
     """Whatever JSON can hold."""

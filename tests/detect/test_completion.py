@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unhurried import unhurried
 
 from wandb_outbox.detect.completion import CONFIRM, LINGER, WEAK_CONFIRM, Look, Patience, Trace, advance, judge
 from wandb_outbox.model import FileStat, FormatEvidence, Judgement, Snapshot, Verdict, WriterEvidence, Writers
@@ -321,6 +322,7 @@ def follow(steps: list[tuple[WriterEvidence, int, float, float]]) -> Folder:
     return folder
 
 
+@unhurried
 @given(st.lists(looks, min_size=1, max_size=8), evidences, st.booleans())
 def test_whatever_came_before_a_newest_look_with_a_writer_is_writing(
     steps: list[tuple[WriterEvidence, int, float, float]], evidence: FormatEvidence, reopened: bool
@@ -331,6 +333,7 @@ def test_whatever_came_before_a_newest_look_with_a_writer_is_writing(
     assert folder.judge(evidence, reopened=reopened).verdict is Verdict.WRITING
 
 
+@unhurried
 @given(st.lists(looks, min_size=1, max_size=8), evidences, st.booleans())
 def test_every_wait_is_positive_and_finite(
     steps: list[tuple[WriterEvidence, int, float, float]], evidence: FormatEvidence, reopened: bool
@@ -345,6 +348,7 @@ def test_every_wait_is_positive_and_finite(
         assert math.isfinite(found.look_again_in)
 
 
+@unhurried
 @given(st.lists(looks, min_size=1, max_size=8), evidences, st.booleans())
 def test_a_final_verdict_needs_two_agreeing_looks(
     steps: list[tuple[WriterEvidence, int, float, float]], evidence: FormatEvidence, reopened: bool
@@ -361,6 +365,7 @@ def test_a_final_verdict_needs_two_agreeing_looks(
         assert before is FREE
 
 
+@unhurried
 @given(st.lists(looks, min_size=1, max_size=8), evidences)
 def test_a_reopened_folder_is_never_crashed_or_stalled(
     steps: list[tuple[WriterEvidence, int, float, float]], evidence: FormatEvidence
@@ -369,6 +374,7 @@ def test_a_reopened_folder_is_never_crashed_or_stalled(
     assert follow(steps).judge(evidence, reopened=True).verdict not in (Verdict.CRASHED, Verdict.STALLED)
 
 
+@unhurried
 @given(st.lists(looks, min_size=1, max_size=6), evidences, st.booleans())
 def test_time_alone_leads_to_a_decision_or_says_what_it_waits_for(
     steps: list[tuple[WriterEvidence, int, float, float]], evidence: FormatEvidence, reopened: bool

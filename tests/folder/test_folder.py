@@ -16,6 +16,7 @@ import pytest
 from children import public_directory, run_python
 from hypothesis import given
 from hypothesis import strategies as st
+from unhurried import unhurried
 
 from wandb_outbox.errors import FolderChanged, Rejected
 from wandb_outbox.folder import (
@@ -481,12 +482,14 @@ stats = st.builds(
 )
 
 
+@unhurried
 @given(st.lists(stats, unique_by=lambda file: file.path), st.randoms(use_true_random=False))
 def test_the_fingerprint_does_not_depend_on_the_order(files: list[FileStat], random: Random) -> None:
     """Two walks that list the same files differently see the same content."""
     assert fingerprint(random.sample(files, len(files))) == fingerprint(files)
 
 
+@unhurried
 @given(st.lists(stats, unique_by=lambda file: file.path), st.lists(stats, unique_by=lambda file: file.path))
 def test_the_fingerprint_tells_path_size_and_mtime_apart(one: list[FileStat], other: list[FileStat]) -> None:
     """Equal fingerprints mean equal (path, size, mtime) of every file."""

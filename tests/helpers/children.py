@@ -134,6 +134,7 @@ def public_directory() -> Iterator[Path]:
             assert above.stat().st_mode & stat.S_IXOTH, f"{above} is closed to other users: set TMPDIR to an open one"
         yield path
     finally:
+        path.chmod(0o700)
         for directory, names, _ in os.walk(path):
             for name in names:  # before the walk enters them
                 os.chmod(os.path.join(directory, name), 0o700)

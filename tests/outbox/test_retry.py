@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from unhurried import unhurried
 
 from wandb_outbox.outbox.retry import backoff
 
@@ -11,6 +12,7 @@ chances = st.floats(0, 1, exclude_max=True)
 failures = st.integers(-5, 10**9)
 
 
+@unhurried
 @given(failures, chances)
 def test_a_wait_is_between_half_and_all_of_the_doubled_time(number: int, chance: float) -> None:
     """Capped, positive, finite, for any number of failures."""
@@ -19,6 +21,7 @@ def test_a_wait_is_between_half_and_all_of_the_doubled_time(number: int, chance:
     assert whole / 2 <= wait <= whole
 
 
+@unhurried
 @given(st.integers(1, 50), chances)
 def test_waits_never_shrink_with_more_failures(number: int, chance: float) -> None:
     """With the same chance, more failures never mean a shorter wait."""
@@ -32,6 +35,7 @@ def test_the_first_waits() -> None:
     assert [backoff(count, first=1.0, cap=300.0, chance=0.0) for count in (9, 10, 11)] == [128, 150, 150]
 
 
+@unhurried
 @given(st.integers(1, 50))
 def test_daemons_that_lost_the_same_server_do_not_come_back_in_step(number: int) -> None:
     """Chance spreads the waits over half of the interval."""

@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from outbox_makers import COMPLETE, CRASHED, MINE, NOW, OLD, SITE, WRITING, add, again, content, receipt, state_dir
+from unhurried import unhurried
 
 from wandb_outbox.errors import FolderChanged, Offline, RunDeleted, UploaderCrashed
 from wandb_outbox.model import STATE_MEANINGS, TRANSITIONS, Overrides, Run, Snapshot, State, run_id
@@ -365,4 +366,4 @@ class Outbox(RuleBasedStateMachine):
 
 
 TestOutbox = Outbox.TestCase
-TestOutbox.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestOutbox.settings = settings(unhurried, max_examples=30, stateful_step_count=40)
