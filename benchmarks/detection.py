@@ -9,6 +9,7 @@ is deleted afterwards. Without a name all of them are measured, one after the ot
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -70,7 +71,7 @@ def inotify_watches(pid: int) -> int:
     """How many inotify watches a process has."""
     found = 0
     for name in os.listdir(f"/proc/{pid}/fdinfo"):
-        with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as file:
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as file:
             found += sum(line.startswith("inotify") for line in file)
     return found
 
@@ -155,7 +156,7 @@ def measure_lost(top: str | None) -> None:
 
 def _crowd(root: Path, count: int) -> list[Path]:
     """So many finished folders of ten files, in the layout of the evaluation script."""
-    texts = {**files_of_a_run(1), "eval_inconsistencies.json": "[]", ".hydra/hydra.yaml": "hydra: {}\n"}
+    texts = {**files_of_a_run(1, size=400), "eval_inconsistencies.json": "[]", ".hydra/hydra.yaml": "hydra: {}\n"}
     folders = []
     for number in range(count):
         day, place = divmod(number, 500)
@@ -166,7 +167,7 @@ def _crowd(root: Path, count: int) -> list[Path]:
         )
         (folder / ".hydra").mkdir(parents=True)
         for name, text in texts.items():
-            (folder / name).write_text(text[:512])
+            (folder / name).write_text(text)
         folders.append(folder)
     for directory, _, _ in os.walk(root, topdown=False):
         os.utime(directory, (time.time() - 30 * DAY,) * 2)  # finished long ago
@@ -299,7 +300,7 @@ def measure_storm(top: str | None, seconds: float) -> None:
             [sys.executable, "-I", "-S", "-c", STORM, str(folder), str(seconds + 2), "1000", "10"],
             stdout=subprocess.PIPE,
         )
-        theatre.wait(lambda: theatre.rows(), "the storm to be seen")
+        theatre.wait(theatre.rows, "the storm to be seen")
         used, began = cpu_seconds(theatre.daemon_pid), time.monotonic()
         time.sleep(seconds)
         share = (cpu_seconds(theatre.daemon_pid) - used) / (time.monotonic() - began)

@@ -44,7 +44,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.WRITING: frozenset({State.HELD, State.QUEUED, State.UPLOADED, State.FAILED, State.SKIPPED}),
     State.HELD: frozenset({State.WRITING, State.QUEUED, State.SKIPPED}),
     State.QUEUED: frozenset({State.WRITING, State.HELD, State.UPLOADING, State.FAILED, State.SKIPPED}),
-    State.UPLOADING: frozenset({State.WRITING, State.QUEUED, State.UPLOADED, State.FAILED, State.SKIPPED}),
+    State.UPLOADING: frozenset({State.WRITING, State.HELD, State.QUEUED, State.UPLOADED, State.FAILED, State.SKIPPED}),
     State.UPLOADED: frozenset({State.WRITING, State.HELD, State.QUEUED}),
     State.FAILED: frozenset({State.WRITING, State.QUEUED, State.SKIPPED}),
     State.SKIPPED: frozenset({State.WRITING, State.QUEUED}),

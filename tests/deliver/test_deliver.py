@@ -385,7 +385,7 @@ def test_a_run_that_was_deleted_there_is_sent_as_the_next_incarnation(bench: Ben
     (run,) = bench.fly()
     bench.fail(run, RunDeleted("409"))
     found = bench.row(run)
-    assert (found.run_id, found.incarnation, found.attempts) == (run_id("site", run.path, 1), 1, 0)
+    assert (found.run_id, found.incarnation, found.attempts) == (run_id("site", run.path, 1), 1, 1)
     assert bench.sink.sent[-1].request.run_id == found.run_id
 
 

@@ -509,7 +509,9 @@ def test_a_message_for_a_lost_claim_changes_nothing(store: Store, who: str) -> N
     assert not store.uploaded(run.key, who, receipt(run), now=NOW)
     assert not store.put_back(run.key, who, CRASH, now=NOW, next_attempt_at=None, used=True, suspect=True)
     assert not store.fail(run.key, who, CRASH, now=NOW)
-    assert not store.renew(run.key, who, RunDeleted("gone"), run_id="other", incarnation=1, now=NOW)
+    assert not store.renew(
+        run.key, who, RunDeleted("gone"), run_id="other", incarnation=1, now=NOW, next_attempt_at=NOW
+    )
     assert not store.changed(run.key, who, FolderChanged("changed"), now=NOW)
     assert again(store, run) == run
     assert store.attempts(run.key)[0].ended_at is None
@@ -600,7 +602,7 @@ def test_a_run_that_was_deleted_on_the_server_is_sent_as_a_new_one(store: Store)
     store.enqueue(run.key, COMPLETE, content(2), now=NOW)
     claim(store)
     fresh = run_id(SITE, run.path, 1)
-    assert store.renew(run.key, MINE, RunDeleted("deleted"), run_id=fresh, incarnation=1, now=NOW)
+    assert store.renew(run.key, MINE, RunDeleted("deleted"), run_id=fresh, incarnation=1, now=NOW, next_attempt_at=NOW)
     found = again(store, run)
     assert (found.state, found.run_id, found.incarnation) == (State.QUEUED, fresh, 1)
     assert (found.contacted, found.url, found.delivered_fingerprint, found.revision) == (False, None, None, 0)

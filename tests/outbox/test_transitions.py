@@ -276,7 +276,9 @@ class Outbox(RuleBasedStateMachine):
         assert run is not None
         incarnation = run.incarnation + 1
         fresh = run_id(SITE, f"{key}", incarnation)
-        changed = self.store.renew(key, claim, RunDeleted("x"), run_id=fresh, incarnation=incarnation, now=NOW)
+        changed = self.store.renew(
+            key, claim, RunDeleted("x"), run_id=fresh, incarnation=incarnation, now=NOW, next_attempt_at=NOW
+        )
         if self._check(key, changed, row.claim == claim).claim == claim:
             row.state, row.claim, row.delivered, row.revision = State.QUEUED, None, None, 0
 

@@ -165,7 +165,9 @@ class _Actor:
 
 def _perform(name: str, operations: list[list[Any]], plan: dict[str, Any]) -> NoReturn:
     """One life from its first operation to the end of its last process."""
-    journal = os.open(os.path.join(plan["journals"], name), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    journal = os.open(
+        os.path.join(plan["journals"], name), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
     actor = _Actor(name, plan["top"], journal, plan["cues"], time.monotonic())
     try:
         # Children that outlive their parent become ours, so that the life ends with the last of them.

@@ -243,7 +243,14 @@ def lingers() -> Life:
 def child_outlives() -> Life:
     """A forked child keeps the log for longer than any timer after its parent has ended well."""
     folder = "outputs/child_outlives"
-    act = Session(folder).begin().chunk(4).add(["fork", 7.0, "log", log_line("the child has ended")]).evaluate().end_well()
+    act = (
+        Session(folder)
+        .begin()
+        .chunk(4)
+        .add(["fork", 7.0, "log", log_line("the child has ended")])
+        .evaluate()
+        .end_well()
+    )
     return Life([act.act()], (Ending(folder),))
 
 
@@ -355,7 +362,7 @@ def late_hydra() -> Life:
     folder = "outputs/late_hydra/run"
     act: list[Operation] = [["mkdir", folder]]
     for name, text in files_of_a_run().items():
-        if not name.startswith(".hydra") and name != METRICS and name != LOG:
+        if not name.startswith(".hydra") and name not in (METRICS, LOG):
             act += [["put", f"{folder}/{name}", text]]
     act += [["pause", 1.0], ["mkdir", f"{folder}/.hydra"], ["pause", 0.3]]
     act += [["put", f"{folder}/.hydra/config.yaml", config(4)]]

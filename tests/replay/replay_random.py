@@ -11,7 +11,19 @@ from dataclasses import dataclass, replace
 
 import hypothesis
 from hypothesis import strategies as st
-from replay_script import EVALUATES, GENERATED, METRICS, RESULTS, Ending, Life, Operation, Session, log_line, metrics, results
+from replay_script import (
+    EVALUATES,
+    GENERATED,
+    METRICS,
+    RESULTS,
+    Ending,
+    Life,
+    Operation,
+    Session,
+    log_line,
+    metrics,
+    results,
+)
 
 SAMPLES = 3
 SHORT, LONG, LONGEST = 0.2, 2.2, 4.5
@@ -123,7 +135,9 @@ def life_of(story: Story, folder: str, *, delivered: bool = False) -> Life:
         operations.append(_act(run, folder))
         if number + 1 < len(story.runs) or story.later is not None:
             gap = story.gaps[number]
-            operations.append(["cue", _cue(story.runs[: number + 1], number, delivered)] if gap is None else ["pause", gap])
+            operations.append(
+                ["cue", _cue(story.runs[: number + 1], number, delivered)] if gap is None else ["pause", gap]
+            )
     if story.later is not None and story.runs[-1].end == "well":
         operations.append(_later(story.later, folder))
     return Life(operations, (_ending(story, folder, delivered=delivered),))

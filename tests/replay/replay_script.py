@@ -222,15 +222,18 @@ def whole_session(folder: str, *, samples: int = 4, pause: float = 0.1) -> Sessi
     return session.evaluate(pause).end_well(linger=pause)
 
 
-def files_of_a_run(samples: int = 4) -> dict[str, str]:
-    """What a session that ended well leaves, in the order of the last changes: for folders that are copied."""
+def files_of_a_run(samples: int = 4, *, size: int = 20_000) -> dict[str, str]:
+    """What a session that ended well leaves, in the order of the last changes: for folders that are copied.
+
+    ``size`` is that of ``results.json``.
+    """
     return {
         STDERR: "",
         ".hydra/config.yaml": config(samples),
         ".hydra/overrides.yaml": f"- dataset.subset={samples}\n",
-        BATCHES: json_line(3000) * samples,
+        BATCHES: json_line(min(3000, size)) * samples,
         SAMPLE_METRICS: json_line() * samples,
-        RESULTS: results(samples, size=20_000),
+        RESULTS: results(samples, size=size),
         METRICS: metrics(samples),
         LOG: header(samples) + "".join(map(log_line, (GENERATES, GENERATED, EVALUATES, EVALUATED))),
     }

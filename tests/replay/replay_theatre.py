@@ -380,8 +380,8 @@ class Theatre:
     def _is_cue(self, word: str, life: Life, rows: Mapping[str, Run]) -> bool:
         """A cue is a state, or ``seen``: that of the first folder of the life; ``queued 2`` comes after ``queued``."""
         row = rows.get(self.path(life.endings[0].path))
-        wanted = word.split()[0]
-        return row is not None and (wanted == "seen" or row.state.value == wanted)
+        wanted = word.split(maxsplit=1)[0]
+        return row is not None and (wanted in ("seen", row.state.value))
 
     def _missing(self, names: Sequence[str]) -> list[str]:
         """What the outbox does not have as it must be."""
@@ -509,4 +509,3 @@ def _difference(ending: Ending, row: Run | None, path: str) -> str | None:
 def _short(operation: Sequence[Any]) -> str:
     text = json.dumps(operation)
     return text if len(text) < 4000 else text[:4000] + "…"
-

@@ -108,9 +108,7 @@ def server() -> Iterator[Sandbox]:
 @pytest.fixture(scope="module")
 def theatre(tmp_path_factory: pytest.TempPathFactory, server: Sandbox) -> Iterator[Theatre]:
     """All these lives, played at the same time, and delivered."""
-    with Theatre(
-        tmp_path_factory.mktemp("delivered"), Timing(rescan=1.0), server=server.environment()
-    ) as opened:
+    with Theatre(tmp_path_factory.mktemp("delivered"), Timing(rescan=1.0), server=server.environment()) as opened:
         opened.start_daemon()
         opened.play(LIVES)
         opened.wait_for_end(seconds=60)

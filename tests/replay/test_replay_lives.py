@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 import replay_lives as lives
 from replay_script import Life
-from replay_theatre import Theatre, Timing
+from replay_theatre import Theatre
 
 NAMES: Mapping[str, Life] = {
     "normal": lives.normal(0.4),

@@ -61,7 +61,9 @@ def test_random_lives_are_found_finished_once_and_not_before_they_are(theatres: 
     assert min(len(queued.latencies(crashed=crashed)) for crashed in (False, True)) > LIVES / 5
 
 
-def test_random_lives_are_delivered_as_they_are_at_their_end(theatres: tuple[Theatre, Theatre], server: Sandbox) -> None:
+def test_random_lives_are_delivered_as_they_are_at_their_end(
+    theatres: tuple[Theatre, Theatre], server: Sandbox
+) -> None:
     """With a server, what is uploaded last is the last content, in one run, however often it changed before."""
     _, delivered = theatres
     if report := delivered.report():

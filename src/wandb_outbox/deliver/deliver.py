@@ -224,11 +224,13 @@ class Deliverer:
                 self._put_back(flight, error, used=False, next_attempt_at=later)
                 self._offline_at = self._tick()
                 self._set_gate(after_error(self.gate, error, now=self._tick(), chance=self._chance()))
-            case RunDeleted():
+            case RunDeleted() if run.attempts + 1 < self._limits.max_attempts:
+                again = backoff(run.attempts, first=FIRST_RETRY, cap=ATTEMPT_CAP, chance=self._chance())
+                wait = again if run.attempts else 0.0  # the first time at once
                 incarnation = run.incarnation + 1
                 self._store.renew(
                     run.key, self._claim, error, run_id=run_id(self._site, run.path, incarnation),
-                    incarnation=incarnation, now=self._now(),
+                    incarnation=incarnation, now=self._now(), next_attempt_at=self._now() + wait,
                 )  # fmt: skip
                 del self._flights[run.key]
                 self._log("run-deleted", path=run.path, reason=error.message)

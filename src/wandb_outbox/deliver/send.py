@@ -322,7 +322,8 @@ class _Delivery:
             run.define_metric(key, summary="none")
         for row in rows:
             run.log({key: value for key, value in row.items() if key != "_step"}, step=row["_step"])
-        run.summary.update(plan.summary)
+        # From here on, and until all is read back, nobody may take an earlier content for delivered.
+        run.summary.update({**plan.summary, DELIVERED: {}})
         for table in plan.tables:
             data = [list(row) for row in table.rows]
             run.summary[table.name] = wandb.Table(columns=list(table.columns), data=data, allow_mixed_types=True)

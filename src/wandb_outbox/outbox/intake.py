@@ -274,10 +274,12 @@ class Intake:
             top = tops.pop()
             # Directories between that are known have times of their own, which are compared one by one.
             known = _AnyOf(root.resting, self._tracked, root.between)
-            for found in scan(top, self._recognise(root), others=others, known=known):
-                if self._found(root, found) and self._may_have_changed(found):
-                    # Listed first, watched then: what came between the two would be known to nobody.
-                    tops.append(found.path)
+            # Listed first, watched then: what came between the two would be known to nobody.
+            tops += [
+                found.path
+                for found in scan(top, self._recognise(root), others=others, known=known)
+                if self._found(root, found) and self._may_have_changed(found)
+            ]
 
     def _may_have_changed(self, found: Found) -> bool:
         return _mtime_ns(found.path) != found.mtime_ns or self._now() - found.mtime_ns / 1e9 < COARSE

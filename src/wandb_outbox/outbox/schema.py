@@ -47,6 +47,7 @@ MIGRATIONS: tuple[str, ...] = (
       warnings              TEXT NOT NULL DEFAULT '[]',
       claim                 TEXT,
       contacted             INTEGER NOT NULL DEFAULT 0,
+      begun                 INTEGER NOT NULL DEFAULT 0,   -- a sending has begun since the last receipt
       suspect               INTEGER NOT NULL DEFAULT 0,
       gone                  INTEGER NOT NULL DEFAULT 0,
       by_person             INTEGER NOT NULL DEFAULT 0,

@@ -325,7 +325,8 @@ class Store:
     ) -> bool:
         """A finished folder: to ``queued``, or to ``held`` with the reason in ``hold``; fresh attempts either way.
 
-        When the server already has exactly this content, the row goes back to ``uploaded`` instead.
+        When the server already has exactly this content, and nothing of another was begun to be sent since, the row goes
+        back to ``uploaded`` instead.
         """
         print_ = snapshot.fingerprint
         with self._transaction():
@@ -334,7 +335,7 @@ class Store:
                 "UPDATE runs SET state = 'uploaded', verdict = ?2, outcome = ?3, reason = 'the server has it', gone = 0, "
                 "revision = revision - (fingerprint <> ?4), fingerprint = ?4, files = ?5, bytes = ?6, mtime_ns = ?7, "
                 "next_attempt_at = NULL, suspect = 0, error_class = NULL, error_message = NULL, error_hint = NULL "
-                "WHERE key = ?1 AND state = 'writing' AND delivered_fingerprint = ?4 AND forced = 0",
+                "WHERE key = ?1 AND state = 'writing' AND delivered_fingerprint = ?4 AND forced = 0 AND begun = 0",
                 key, judgement.verdict.value, judgement.outcome, print_, len(snapshot.files), snapshot.bytes,
                 snapshot.mtime_ns,
             ):  # fmt: skip
@@ -430,7 +431,7 @@ class Store:
         """Whether a row that is due has to be carried alone."""
         return bool(
             self._value(
-                "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'queued' AND suspect = 1 "
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'queued' AND suspect = 1 AND (hold = 0 OR forced = 1) "
                 f"AND {_DUE.format(now='?1')})",
                 now,
             )
@@ -455,7 +456,8 @@ class Store:
         with self._transaction():
             row = self._connection.execute(
                 "UPDATE runs SET state = 'uploading', claim = ?1, reason = 'an uploader has it' WHERE key = ("
-                f"  SELECT key FROM runs WHERE state = 'queued' AND suspect = ?2 AND {_DUE.format(now='?3')} "
+                f"  SELECT key FROM runs WHERE state = 'queued' AND suspect = ?2 "
+                f"  AND (hold = 0 OR forced = 1) AND {_DUE.format(now='?3')} "
                 "  AND (?4 IS NULL OR bytes <= ?4) AND (?5 IS NULL OR bytes >= ?5) "
                 "  AND (?6 IS NULL OR key IN (SELECT value FROM json_each(?6))) ORDER BY completed_at, key LIMIT 1"
                 f") AND state = 'queued' RETURNING {_COLUMNS}",
@@ -470,7 +472,7 @@ class Store:
     def contact(self, key: int, claim: str, *, run_id: str, incarnation: int) -> bool:
         """Fix the run id before the server hears of it for the first time; never one that another row has."""
         return self._change(
-            "UPDATE OR IGNORE runs SET contacted = 1, run_id = ?3, incarnation = ?4 "
+            "UPDATE OR IGNORE runs SET contacted = 1, begun = 1, run_id = ?3, incarnation = ?4 "
             "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
             key, claim, run_id, incarnation,
         )  # fmt: skip
@@ -482,7 +484,7 @@ class Store:
                 "UPDATE runs SET state = 'uploaded', claim = NULL, reason = 'the server has it', run_id = ?3, "
                 "incarnation = ?4, entity = ?5, project = ?6, name = ?7, url = ?8, artifact = ?9, digest = ?10, "
                 "delivered_fingerprint = ?11, files = ?12, bytes = ?13, uploaded_at = ?14, contacted = 1, suspect = 0, "
-                "attempts = attempts + 1, next_attempt_at = NULL, forced = 0, warnings = ?15, "
+                "attempts = attempts + 1, next_attempt_at = NULL, forced = 0, begun = 0, warnings = ?15, "
                 "error_class = NULL, error_message = NULL, error_hint = NULL "
                 "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
                 key, claim, receipt.run_id, receipt.incarnation, receipt.entity, receipt.project, receipt.name,
@@ -502,10 +504,11 @@ class Store:
         used: bool,
         suspect: bool,
     ) -> bool:
-        """Not delivered: to ``queued`` again. ``used``: an attempt is used up by it."""
+        """Not delivered: to ``queued`` again, or ``held`` if that was asked for meanwhile. ``used``: an attempt is used up."""
         with self._transaction():
             done = self._change(
-                "UPDATE runs SET state = 'queued', claim = NULL, reason = ?3, attempts = attempts + ?4, "
+                "UPDATE runs SET state = iif(hold AND NOT forced, 'held', 'queued'), claim = NULL, reason = ?3, "
+                "attempts = attempts + ?4, "
                 "next_attempt_at = ?5, suspect = ?6, error_class = ?7, error_message = ?3, error_hint = ?8 "
                 "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
                 key, claim, error.message, int(used), next_attempt_at, int(suspect), type(error).__name__, error.hint,
@@ -523,14 +526,28 @@ class Store:
             )  # fmt: skip
             return done and self._end_attempt(key, now, type(error).__name__, error.message)
 
-    def renew(self, key: int, claim: str, error: OutboxError, *, run_id: str, incarnation: int, now: float) -> bool:
-        """Its run was deleted on the server: queued again under the next incarnation, as if never sent."""
+    def renew(
+        self,
+        key: int,
+        claim: str,
+        error: OutboxError,
+        *,
+        run_id: str,
+        incarnation: int,
+        now: float,
+        next_attempt_at: float,
+    ) -> bool:
+        """Its run was deleted on the server: queued again under the next incarnation, as if never sent.
+
+        An attempt is used up, so that a server that says so of every run is not asked for ever.
+        """
         with self._transaction():
             done = self._change(
                 "UPDATE runs SET state = 'queued', claim = NULL, reason = ?3, run_id = ?4, incarnation = ?5, revision = 0, "
-                "contacted = 0, url = NULL, artifact = NULL, digest = NULL, delivered_fingerprint = NULL, "
-                "uploaded_at = NULL WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
-                key, claim, error.message, run_id, incarnation,
+                "contacted = 0, begun = 0, attempts = attempts + 1, next_attempt_at = ?6, url = NULL, artifact = NULL, "
+                "digest = NULL, delivered_fingerprint = NULL, uploaded_at = NULL "
+                "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
+                key, claim, error.message, run_id, incarnation, next_attempt_at,
             )  # fmt: skip
             return done and self._end_attempt(key, now, type(error).__name__, error.message)
 
