@@ -29,24 +29,28 @@ def file_system_type(path: str) -> str:
             if parent == path:
                 return "unknown"
             path = parent
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    real = os.path.realpath(path)
-    by_device, by_path = "", ("", "unknown")
+    wanted = f" {os.major(device)}:{os.minor(device)} "
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                fields, _, rest = line.partition(" - ")
-                parts = fields.split(" ")
-                kind = rest.split(" ", 1)[0]
-                if parts[2] == wanted:
-                    by_device = kind
-                point = _unescape(parts[4])
-                if _is_below(real, point) and len(point) >= len(by_path[0]):
-                    by_path = (point, kind)
+            lines = mounts.readlines()
     except OSError:
         return "unknown"
+    # Asked at every look at a folder, so nothing is taken apart that is not needed.
+    for line in lines:
+        if wanted in line and line.split(" ", 3)[2] == wanted.strip():
+            return _type_in(line)
     # btrfs subvolumes have device numbers of their own, which no mount line shows: then the path decides.
-    return by_device or by_path[1]
+    real = os.path.realpath(path)
+    nearest = ("", "unknown")
+    for line in lines:
+        point = _unescape(line.split(" ", 5)[4])
+        if _is_below(real, point) and len(point) >= len(nearest[0]):
+            nearest = (point, _type_in(line))
+    return nearest[1]
+
+
+def _type_in(line: str) -> str:
+    return line.partition(" - ")[2].split(" ", 1)[0]
 
 
 def is_remote(kind: str) -> bool:

@@ -155,8 +155,11 @@ class Intake:
             if root.next_scan <= start:
                 self._cheap_scan(root)
                 root.next_scan = self._tick() + self._policy.rescan
-        for tracked in sorted(self._tracked.values(), key=lambda t: t.due if t.due is not None else float("inf")):
-            if tracked.due is None or tracked.due > self._tick() or self._tick() - start > SLICE:
+        due = [tracked for tracked in self._tracked.values() if tracked.due is not None and tracked.due <= self._tick()]
+        # What was looked at before comes first: of thousands of folders that are new at once, each is done with, and no
+        # longer watched and kept in mind, before many others are begun.
+        for tracked in sorted(due, key=lambda each: (each.trace is None, each.due or 0.0)):
+            if self._tick() - start > SLICE:
                 break
             self._look_at(tracked)
         self._advance_full_pass()
