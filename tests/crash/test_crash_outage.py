@@ -138,3 +138,22 @@ def test_parked_until_the_key_changes(tmp_path: Path) -> None:
         (credentials / "new").rename(credentials / "wandb_api_key")
         assert rig.finish() == []
         assert {row["attempts"] for row in rig.rows()} == {1}
+
+
+@side_by_side
+def test_server_gone_before_a_new_uploader_has_asked(tmp_path: Path) -> None:
+    """A server that goes away between our question and the SDK's own first one uses up no attempt."""
+    with one_rig(tmp_path) as rig:
+        rig.orders([{"id": "die", "step": "send.identified", "kill": "self"}])
+        rig.add()
+        rig.start()
+        wait_for(rig.carried_out, "the death of the first uploader")
+        # The gate is open, and the next uploader finds nobody.
+        rig.server.inject(Fault("any", "reset"))
+        wait_for(lambda: len(rig.events("put-back")) >= 2, "a put-back by the second", 100)
+        wait_for(lambda: rig.fact("server")["state"] == "offline", "the gate to close")
+        (died, *others) = rig.events("put-back")
+        assert died["attempt_used"]
+        assert {(event["error"], event["attempt_used"]) for event in others} == {("Offline", False)}
+        rig.server.clear_faults()
+        assert rig.finish() == []

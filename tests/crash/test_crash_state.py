@@ -102,8 +102,14 @@ def test_disk_full_at_start(tmp_path: Path) -> None:
         rig.add()
         for room in (0, 2, 6):
             ballast = fill(rig.state, room * PAGE)
+            before = len(rig.events("started"))
             rig.start()
             assert rig.daemon is not None
+            wait_for(
+                lambda: rig.daemon is None or rig.daemon.poll() is not None or len(rig.events("started")) > before,  # noqa: B023
+                "its start or its end",
+                60,
+            )
             with contextlib.suppress(AssertionError):
                 wait_for(lambda: rig.daemon is None or rig.daemon.poll() is not None, "its end", 3)
             # A service manager starts it again after any end but this one.

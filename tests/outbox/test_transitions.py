@@ -89,6 +89,7 @@ class Model:
         self.by_person = False
         self.forced = False
         self.hold = False
+        self.begun = False
         self.revision = 0
 
 
@@ -141,7 +142,7 @@ class Outbox(RuleBasedStateMachine):
         self._check(key, changed, row.state is State.WRITING)
         if not changed:
             return
-        if row.delivered == found.fingerprint and not row.forced:
+        if row.delivered == found.fingerprint and not row.forced and not row.begun:
             row.state = State.UPLOADED
             row.revision -= row.fingerprint != found.fingerprint
         else:
@@ -235,6 +236,7 @@ class Outbox(RuleBasedStateMachine):
         assert run is not None
         changed = self.store.contact(key, claim, run_id=run.run_id, incarnation=run.incarnation)
         self._check(key, changed, self.rows[key].claim == claim)
+        self.rows[key].begun = self.rows[key].begun or changed
 
     @rule(key=keys, claim=CLAIMS)
     def uploaded(self, key: int, claim: str) -> None:
@@ -244,7 +246,7 @@ class Outbox(RuleBasedStateMachine):
         told = replace(receipt(run), fingerprint=run.fingerprint)
         if self._check(key, self.store.uploaded(key, claim, told, now=NOW), row.claim == claim).claim == claim:
             row.state, row.claim, row.delivered = State.UPLOADED, None, run.fingerprint
-            row.forced, row.attempts = False, row.attempts + 1
+            row.forced, row.begun, row.attempts = False, False, row.attempts + 1
 
     @rule(key=keys, claim=CLAIMS, error=ERRORS, used=st.booleans(), suspect=st.booleans())
     def put_back(self, key: int, claim: str, error: Offline, used: bool, suspect: bool) -> None:
@@ -252,7 +254,8 @@ class Outbox(RuleBasedStateMachine):
         row = self.rows[key]
         changed = self.store.put_back(key, claim, error, now=NOW, next_attempt_at=None, used=used, suspect=suspect)
         if self._check(key, changed, row.claim == claim).claim == claim:
-            row.state, row.claim, row.attempts = State.QUEUED, None, row.attempts + used
+            row.state = State.HELD if row.hold and not row.forced else State.QUEUED
+            row.claim, row.attempts = None, row.attempts + used
 
     @rule(key=keys, claim=CLAIMS, error=ERRORS)
     def fail(self, key: int, claim: str, error: Offline) -> None:
@@ -281,6 +284,7 @@ class Outbox(RuleBasedStateMachine):
         )
         if self._check(key, changed, row.claim == claim).claim == claim:
             row.state, row.claim, row.delivered, row.revision = State.QUEUED, None, None, 0
+            row.begun, row.attempts = False, row.attempts + 1
 
     @rule(claim=CLAIMS)
     def restart(self, claim: str) -> None:

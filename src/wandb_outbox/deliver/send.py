@@ -75,7 +75,12 @@ class Sender:
             raise Unauthorized("there is no API key", hint=KEY_HINT)
         self._server = server
         self._directory = directory
-        self._api = wandb.Api(overrides={"base_url": server.base_url}, timeout=API_TIMEOUT, api_key=server.key)
+        try:
+            self._api = wandb.Api(overrides={"base_url": server.base_url}, timeout=API_TIMEOUT, api_key=server.key)
+        except Exception as error:
+            # It asks the server, and calls every failure of that an AuthenticationError: no folder is to blame.
+            failure = Failure(Stage.IDENTIFY, type(error).__name__, _words(error), _is_disk_full(error))
+            raise decide(server.base_url, failure, ask_server(server.base_url, server.key)) from error
 
     def deliver(self, job: Job, contact: Contact, progress: Progress) -> Receipt:
         """Send one folder and read it back. Raises an :class:`OutboxError` named by the next move."""

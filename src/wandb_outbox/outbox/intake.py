@@ -33,8 +33,6 @@ SLICE = 0.05
 """Seconds of work in one step, so that events and deliveries never wait long."""
 SCAN_SHARE = 0.0025
 """Share of one core that the full passes may take."""
-FIRST_SHARE = 0.1
-"""The same for the first pass after a start."""
 RECENT = 86_400.0
 """A directory between that changed within this many seconds is watched even with no active folder below it."""
 
@@ -136,7 +134,6 @@ class Intake:
         """The main container beside this sidecar has ended: what cannot be seen is not written any more."""
         self._full_pass: Iterator[None] | None = None
         self._next_slice = 0.0
-        self._passed = False
 
     # -- the step ----------------------------------------------------------------------------------------------------
 
@@ -172,11 +169,11 @@ class Intake:
             tracked.due = self._tick()
 
     def rescan(self) -> None:
-        """Events were lost: list every root anew at once, and pass over what is at rest at the quicker pace."""
+        """Events were lost: list every root anew at once, and begin the pass over what is at rest."""
         for root in self.roots:
             root.next_scan = 0.0
             root.between.clear()
-        self._full_pass, self._passed, self._next_slice = None, False, 0.0
+        self._full_pass, self._next_slice = None, 0.0
 
     def look_everywhere(self) -> None:
         """List every root and compare every folder, now and without a pause: what ``flush`` asks for."""
@@ -333,17 +330,16 @@ class Intake:
                 break
         else:
             self._full_pass = None
-            self._passed = True
             self._next_slice = self._tick() + max(spent / SCAN_SHARE, self._policy.rescan)
             return
-        # What changed in place while nobody watched is looked for sooner.
-        self._next_slice = self._tick() + spent / (SCAN_SHARE if self._passed else FIRST_SHARE)
+        self._next_slice = self._tick() + spent / SCAN_SHARE
 
     def _pass_over_resting(self) -> Iterator[None]:
         for root in self.roots:
             began = self._tick()
             selector = self._selectors[root.settings.path]
-            for path in list(root.resting):
+            # The newest first: they are the likeliest to be taken up again.
+            for path in reversed(list(root.resting)):
                 if path not in root.resting or root.problem is not None:
                     continue
                 run = self._store.by_path(path)

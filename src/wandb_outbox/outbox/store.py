@@ -431,7 +431,7 @@ class Store:
         """Whether a row that is due has to be carried alone."""
         return bool(
             self._value(
-                "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'queued' AND suspect = 1 AND (hold = 0 OR forced = 1) "
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'queued' AND suspect = 1 "
                 f"AND {_DUE.format(now='?1')})",
                 now,
             )
@@ -457,7 +457,7 @@ class Store:
             row = self._connection.execute(
                 "UPDATE runs SET state = 'uploading', claim = ?1, reason = 'an uploader has it' WHERE key = ("
                 f"  SELECT key FROM runs WHERE state = 'queued' AND suspect = ?2 "
-                f"  AND (hold = 0 OR forced = 1) AND {_DUE.format(now='?3')} "
+                f"  AND {_DUE.format(now='?3')} "
                 "  AND (?4 IS NULL OR bytes <= ?4) AND (?5 IS NULL OR bytes >= ?5) "
                 "  AND (?6 IS NULL OR key IN (SELECT value FROM json_each(?6))) ORDER BY completed_at, key LIMIT 1"
                 f") AND state = 'queued' RETURNING {_COLUMNS}",
