@@ -28,8 +28,6 @@ from replay_script import (
 SAMPLES = 3
 SHORT, LONG, LONGEST = 0.2, 2.2, 4.5
 """Seconds: within settle, longer than settle, longer than settle and grace together."""
-MOST = 12.0
-"""Seconds that a life may think in all: the test takes as long as the longest life of it."""
 thinking = st.sampled_from((0.0, SHORT, SHORT, LONG, LONGEST))
 
 
@@ -105,20 +103,7 @@ stories = st.builds(
     st.lists(runs, min_size=1, max_size=3).map(tuple),
     st.tuples(*[st.sampled_from((0.0, 0.3, 1.0, LONG, None))] * 3),
     st.none() | reevaluations,
-).filter(lambda story: _length(story) <= MOST)
-
-
-def _length(story: Story) -> float:
-    """About how many seconds it takes."""
-    chunks = [step for run in story.runs for step in run.steps if isinstance(step, Chunk)]
-    gaps = story.gaps[: len(story.runs) - (story.later is None)]
-    later = story.later.saves * story.later.pause if story.later else 0.0
-    return (
-        sum(chunk.think + chunk.torn for chunk in chunks)
-        + sum(run.lingers for run in story.runs)
-        + sum(LONG if gap is None else gap for gap in gaps)
-        + later
-    )
+)
 
 
 def draw(count: int, seed: int) -> list[Story]:

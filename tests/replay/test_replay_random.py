@@ -19,7 +19,7 @@ from wandb_outbox.sandbox import Sandbox
 
 LIVES = int(os.environ.get("REPLAY_LIVES", "60"))
 SEED = int(os.environ.get("REPLAY_SEED", "3"))
-AT_A_TIME = 200
+AT_A_TIME = 100
 
 
 @pytest.fixture(scope="module")
