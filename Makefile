@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test torture lint lock clean
+.PHONY: demo test torture bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/python -m wandb_outbox demo
@@ -17,6 +17,10 @@ test: $(READY) lint
 torture: $(READY)
 	@mkdir -p build && rm -f build/torture.jsonl
 	WANDB_OUTBOX_TORTURE=1 WANDB_OUTBOX_TORTURE_REPORT=$(CURDIR)/build/torture.jsonl $(BIN)/python -m pytest -s tests/crash
+
+# Every figure beside its baseline, about 25 minutes on a quiet machine; single ones: make bench ONLY="backlog outbox".
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(ONLY)
 
 lint: $(READY)
 	$(BIN)/ruff check .

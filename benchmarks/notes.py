@@ -1,0 +1,22 @@
+"""What the page says beside the figures: how each benchmark measures, and what was tried and not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+HOW: Mapping[str, str] = {
+    "backlog": (
+        "Finished folders of the evaluation script (nine files, about 20 kB), a fresh loopback server for each delivery, in "
+        "a process of its own that is not counted. The baseline is `for folder in ...; do python reference_upload.py; "
+        "done`, which sends two files of each and verifies nothing; `flush` sends all nine and reads them back. The loop is "
+        "run in slices in turn with the flushes; a loop costs what its slices cost together. Processor time is that of all "
+        "processes, also of those that leave session and parent: a child subreaper waits for every one of them."
+    ),
+    "first_byte": (
+        "A process writes a small folder, holds its log open and exits; the daemon watches. The end is the moment at which "
+        "the server has answered the commit of the folder's artifact. Cold is the first delivery of a daemon, warm are the "
+        "next two."
+    ),
+}
+
+TRIED: Sequence[str] = ()
