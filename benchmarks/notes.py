@@ -17,6 +17,15 @@ HOW: Mapping[str, str] = {
         "the server has answered the commit of the folder's artifact. Cold is the first delivery of a daemon, warm are the "
         "next two."
     ),
+    "outbox": (
+        "SQLite with WAL and `synchronous=FULL` on the disk of temporary files; every call is one durable transaction. Two "
+        "outboxes, in turn, a hundred lives of a folder at a time: `add` (first seen), `claim` (oldest due), `complete` "
+        "(receipt recorded); rates are calls a second."
+    ),
+    "commands": (
+        "Each command as a process of its own, from its start to its end, in turn with `python -c 'import typer'` in a "
+        "virtual environment that holds it; output goes into a pipe. No daemon runs. `wandb status` is shown for scale."
+    ),
 }
 
 TRIED: Sequence[str] = ()

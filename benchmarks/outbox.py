@@ -1,133 +1,87 @@
-"""What claiming and changing states costs in the outbox, and whether that grows with what is finished.
-
-    python benchmarks/outbox.py [--rows 10000] [--directory DIR]
-
-Prints a table: medians and 99th percentiles in milliseconds, with none and with all of the rows finished before. Every
-change is one durable transaction, so the disk decides; the last column is one bare fsync on the same disk.
-"""
+"""What a run's way through the outbox costs, with a thousand and with a hundred thousand runs in it."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
-from wandb_outbox.errors import Offline
-from wandb_outbox.model import FileStat, Judgement, Kind, Receipt, Run, Snapshot, Verdict
-from wandb_outbox.outbox.location import StateDir, prepare_state_dir
+from benchmarks.filled import DONE, add, finished_outbox, receipt_of, snapshot_of
+from benchmarks.result import Row, at_most
+from benchmarks.world import scratch
 from wandb_outbox.outbox.store import Store
 
 T = TypeVar("T")
 CLAIM = "benchmark:1"
-DONE = Judgement(Verdict.COMPLETE, "metrics.json is there")
+STEPS = ("add", "claim", "complete")
 
 
 class Clock:
-    """Collects the durations of each kind of call."""
+    """Collects the seconds of each kind of call."""
 
     def __init__(self) -> None:
-        self.times: dict[str, list[float]] = {}
+        self.seconds = dict.fromkeys(STEPS, 0.0)
 
     def measure(self, name: str, call: Callable[[], T]) -> T:
         """Call it, and remember how long that took."""
         began = time.perf_counter()
         value = call()
-        self.times.setdefault(name, []).append((time.perf_counter() - began) * 1000)
+        self.seconds[name] += time.perf_counter() - began
         return value
 
 
-def snapshot_of(number: int) -> Snapshot:
-    """A folder of two files."""
-    files = tuple(FileStat(name, 1000, number, number, number) for name in ("metrics.json", "results.json"))
-    return Snapshot(files, (), birth=f"{number}:0", newest_ctime_ns=number)
-
-
-def receipt_of(run: Run) -> Receipt:
-    """What the server confirms of it."""
-    return Receipt(
-        run.run_id, "team", "project", "name", f"https://wandb.ai/{run.run_id}", f"outputs-{run.key}:v0", "digest",
-        2, 2000, run.fingerprint, 0,
-    )  # fmt: skip
-
-
-def one_life(store: Store, number: int, clock: Clock) -> None:
-    """One folder's way through the outbox, with one interruption."""
-    added = clock.measure(
-        "add",
-        lambda: store.add(
-            path=f"/outputs/2025-12-03/run-{number:06d}", root="/outputs", kind=Kind.FOLDER, format="llm-tts",
-            birth=f"{number}:0", site="box", now=float(number),
-        ),
-    )  # fmt: skip
-    clock.measure("enqueue", lambda: store.enqueue(added.key, DONE, snapshot_of(number), now=float(number)))
-    clock.measure("claim", lambda: store.claim(CLAIM, now=1e9, suspects=False))
-    clock.measure(
-        "put back",
-        lambda: store.put_back(
-            added.key, CLAIM, Offline("gone"), now=1e9, next_attempt_at=None, used=False, suspect=False
-        ),
-    )
-    run = clock.measure("claim", lambda: store.claim(CLAIM, now=1e9, suspects=False))
-    if run is None or run.key != added.key:
-        raise SystemExit("the outbox gave out another row than the one that is queued")
-    clock.measure("contact", lambda: store.contact(run.key, CLAIM, run_id=run.run_id, incarnation=0))
-    clock.measure("uploaded", lambda: store.uploaded(run.key, CLAIM, receipt_of(run), now=1e9))
-    clock.measure("counts", store.counts)
-    clock.measure("next due", store.next_attempt_at)
-
-
-def fsync_cost(directory: str, times: int = 200) -> float:
-    """Milliseconds of one small write with fsync, the median."""
+def lives(store: Store, first: int, count: int) -> dict[str, float]:
+    """So many folders' way through the outbox; how many of each step a second."""
     clock = Clock()
-    with open(os.path.join(directory, "fsync"), "wb", buffering=0) as file:
+    for number in range(first, first + count):
+        run = clock.measure("add", lambda number=number: add(store, number))  # type: ignore[misc]
+        store.enqueue(run.key, DONE, snapshot_of(number), now=float(number))
+        claimed = clock.measure("claim", lambda: store.claim(CLAIM, now=2e9, suspects=False))
+        if claimed is None or claimed.key != run.key:
+            raise SystemExit("the outbox gave out another row than the one that is queued")
+        store.contact(run.key, CLAIM, run_id=run.run_id, incarnation=0)
+        receipt = receipt_of(claimed)
+        clock.measure(
+            "complete", lambda key=run.key, receipt=receipt: store.uploaded(key, CLAIM, receipt, now=2e9)  # type: ignore[misc]
+        )  # fmt: skip
+    return {name: count / seconds for name, seconds in clock.seconds.items()}
+
+
+def syncs(directory: Path, times: int = 200) -> float:
+    """How many small appends with an fsync the same disk does a second."""
+    taken = []
+    with (directory / "fsync").open("wb", buffering=0) as file:
         for _ in range(times):
             file.write(b"x" * 4096)
-            clock.measure("fsync", lambda: os.fsync(file.fileno()))
-    return statistics.median(clock.times["fsync"])
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            taken.append(time.perf_counter() - began)
+    return 1 / statistics.median(taken)
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which this share of them lies."""
-    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
-
-
-def main() -> None:
-    """Fill an outbox, and compare the first lives in it with the last."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--sample", type=int, default=500, help="how many lives are measured at each end")
-    parser.add_argument("--directory", help="where the outbox is made (default: a temporary directory)")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="outbox-benchmark-") as directory:
-        state_dir = StateDir(directory)
-        prepare_state_dir(state_dir)
-        store = Store.open(state_dir)
-        first, last, rest = Clock(), Clock(), Clock()
-        began = time.perf_counter()
-        for number in range(arguments.rows):
-            early, late = number < arguments.sample, number >= arguments.rows - arguments.sample
-            one_life(store, number, first if early else last if late else rest)
-        seconds = time.perf_counter() - began
-        store.close()
-        bare = fsync_cost(directory)
-    out = sys.stdout
-    out.write(
-        f"{arguments.rows:,} folders in {seconds:.1f} s, six durable changes each; one bare fsync: {bare:.2f} ms\n\n"
-    )
-    out.write(f"| call | median, empty | median, {arguments.rows:,} finished | 99 %, empty | 99 %, full |\n")
-    out.write("| --- | ---: | ---: | ---: | ---: |\n")
-    for name, values in first.times.items():
-        others = last.times[name]
-        out.write(
-            f"| {name} | {statistics.median(values):.3f} | {statistics.median(others):.3f} "
-            f"| {percentile(values, 0.99):.3f} | {percentile(others, 0.99):.3f} |\n"
-        )
-
-
-if __name__ == "__main__":
-    main()
+def run(*, quick: bool) -> list[Row]:
+    """The two outboxes in turn, a hundred lives at a time."""
+    small, large, rounds, count = (1000, 5000, 3, 20) if quick else (1000, 100_000, 15, 100)
+    found: dict[int, list[dict[str, float]]] = {small: [], large: []}
+    bare: list[float] = []
+    with scratch() as top:
+        stores = {size: Store.open(finished_outbox(top / str(size), size)) for size in (small, large)}
+        first = 10_000_000
+        for turn in range(rounds):
+            for size in (small, large) if turn % 2 else (large, small):
+                found[size].append(lives(stores[size], first, count))
+                first += count
+            bare.append(syncs(top, 50))
+        for store in stores.values():
+            store.close()
+    rows = [
+        Row("outbox", f"{name}, durable, {large:,} finished runs in the outbox", "/s", [each[name] for each in found[large]],
+            f"with {small:,} finished runs", [each[name] for each in found[small]], "slower",
+            [few[name] / many[name] for many, few in zip(found[large], found[small], strict=True)], at_most(1.3))
+        for name in STEPS
+    ]  # fmt: skip
+    rows.append(Row("outbox", "bare appends of 4 kB with fsync on the same disk", "/s", bare))
+    return rows

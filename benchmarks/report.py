@@ -101,7 +101,7 @@ def ratio_text(row: Row) -> str:
     if not row.ratios:
         return ""
     middle = statistics.median(row.ratios)
-    return f"{number(middle)}× as fast" if row.ratio == "faster" else f"{number(middle)}× of it"
+    return f"{number(middle)}× " + {"faster": "as fast", "slower": "as slow", "of": "of it"}[row.ratio]
 
 
 def target_text(target: Target | None, unit: str) -> str:

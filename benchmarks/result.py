@@ -44,7 +44,7 @@ class Row:
         values: Ours, one for each repeat.
         baseline: What it is compared with, in words; empty if with nothing.
         baseline_values: One for each repeat.
-        ratio: How ``ratios`` are to be read: ``faster`` (baseline / ours) or ``of`` (ours / baseline); empty without.
+        ratio: How ``ratios`` are to be read: ``faster`` or ``slower`` than the baseline, or ``of`` it; empty without.
         ratios: One for each repeat, of what was measured side by side.
         target: What was asked for.
         note: What must be known to read it rightly.

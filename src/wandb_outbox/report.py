@@ -5,14 +5,15 @@ Imports neither wandb, watchdog, omegaconf nor pydantic-settings: people type ``
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
 from wandb_outbox.model import Run, State
 from wandb_outbox.outbox.lock import Executor
-from wandb_outbox.outbox.store import Attempt, Store
+from wandb_outbox.outbox.store import Attempt, Line, Store
 
 SCHEMA = 1
 
@@ -43,9 +44,14 @@ def run_json(run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def list_json(runs: Iterable[Run]) -> dict[str, Any]:
-    """``list --json``."""
-    return {"schema": SCHEMA, "runs": [run_json(run) for run in runs]}
+def list_json(pages: Iterable[Sequence[Run]]) -> Iterator[str]:
+    """``list --json``, in pieces: one line for each run, so that many take little memory."""
+    yield f'{{"schema": {SCHEMA}, "runs": ['
+    between = "\n"
+    for page in pages:
+        yield between + ",\n".join([json.dumps(run_json(run)) for run in page])
+        between = ",\n"
+    yield "\n]}\n"
 
 
 def show_json(run: Run, attempts: Sequence[Attempt]) -> dict[str, Any]:
@@ -140,12 +146,9 @@ def status_text(status: Mapping[str, Any], *, now: float) -> str:
     return "\n".join(lines)
 
 
-def list_rows(runs: Iterable[Run]) -> list[tuple[str, str, str, str]]:
+def list_lines(rows: Iterable[Line]) -> list[str]:
     """``list`` for a person: state, run id, folder, and what matters about it now."""
-    return [
-        (run.state.value, run.run_id[:8], run.path, run.url or "" if run.state is State.UPLOADED else run.reason)
-        for run in runs
-    ]
+    return [f"{state:<9}  {run[:8]}  {path}  {words}".rstrip() for state, run, path, words in rows]
 
 
 def show_text(run: Run, attempts: Sequence[Attempt]) -> str:

@@ -37,7 +37,7 @@ from wandb_outbox.errors import DiskFull, FolderChanged, Offline, RunDeleted, St
 from wandb_outbox.model import Judgement, Kind, Overrides, State, Verdict, run_id
 from wandb_outbox.outbox import schema
 from wandb_outbox.outbox.location import StateDir
-from wandb_outbox.outbox.store import Store
+from wandb_outbox.outbox.store import PAGE, Store
 
 CRASH = UploaderCrashed("the uploader process died", hint="look at uploader.log")
 
@@ -119,6 +119,21 @@ def test_rows_are_listed_in_the_order_they_were_seen(store: Store) -> None:
     store.enqueue(runs[1].key, COMPLETE, content(), now=NOW)
     assert [run.path for run in store.list([State.QUEUED])] == ["/outputs/a"]
     assert [run.path for run in store.list([State.WRITING, State.QUEUED])] == ["/outputs/c", "/outputs/a", "/outputs/b"]
+
+
+def test_many_rows_are_read_page_by_page(store: Store) -> None:
+    """Pages and lines together tell of every row once and in order, also where they end exactly with a page."""
+    assert [*store.pages(), *store.lines()] == []
+    for number in range(PAGE):
+        add(store, f"/outputs/{number:05}")
+    assert [len(page) for page in store.pages()] == [PAGE]
+    url = deliver(store, "/outputs/done").url
+    assert [run for page in store.pages() for run in page] == list(store.list())
+    lines = [line for page in store.lines() for line in page]
+    assert lines[PAGE - 1] == ("writing", store.list()[PAGE - 1].run_id, f"/outputs/{PAGE - 1:05}", "just seen")
+    assert lines[PAGE][2:] == ("/outputs/done", url)
+    assert [[line[2] for line in page] for page in store.lines([State.UPLOADED])] == [["/outputs/done"]]
+    assert [[run.path for run in page] for page in store.pages([State.UPLOADED])] == [["/outputs/done"]]
 
 
 def test_times_and_queues_are_told(store: Store) -> None:

@@ -106,6 +106,8 @@ def quietly(_store: Store, _runs: Sequence[Run]) -> None:
 
 def printable(text: str, *, keep_lines: bool = False) -> str:
     """Names of folders come from anywhere: control characters must not reach the terminal, nor lone surrogates stop us."""
+    if text.isprintable():
+        return text
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(c if c.isprintable() or (keep_lines and c == "\n") else repr(c)[1:-1] for c in text)
 

@@ -41,12 +41,13 @@ def status_command(arguments: argparse.Namespace) -> int:
 def list_command(arguments: argparse.Namespace) -> int:
     """The runs, one a line."""
     store = Store.read(state_dir_of(arguments))
-    runs = store.list([State(value) for value in arguments.state]) if store else []
+    states = [State(value) for value in arguments.state]
     if arguments.json:
-        print(json.dumps(report.list_json(runs), indent=2))
+        for piece in report.list_json(store.pages(states) if store else ()):
+            sys.stdout.write(piece)
     else:
-        for state, short, path, words in report.list_rows(runs):
-            print(f"{state:<9}  {short}  {printable(path)}  {printable(words)}".rstrip())
+        for page in store.lines(states) if store else ():
+            sys.stdout.write("".join([printable(line) + "\n" for line in report.list_lines(page)]))
     return Exit.OK
 
 
