@@ -55,14 +55,21 @@ def anonymous_bytes(pid: int) -> int:
         return 0
 
 
+def is_manifest(path: str) -> bool:
+    """Whether it is the list of an artifact's files, which the SDK writes down before it sends it."""
+    with open(path, "rb") as file:
+        return file.read(10) == b'{"version"'
+
+
 def tree_bytes(paths: list[str]) -> int:
-    """Bytes of the files below these directories now."""
+    """Bytes of the files below these directories now, but for manifests."""
     total = 0
     for top in paths:
         for directory, _, names in os.walk(top):
             for name in names:
                 try:
-                    total += os.lstat(os.path.join(directory, name)).st_size
+                    path = os.path.join(directory, name)
+                    total += 0 if is_manifest(path) else os.lstat(path).st_size
                 except OSError:
                     continue
     return total

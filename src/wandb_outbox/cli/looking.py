@@ -78,10 +78,13 @@ def wait_command(arguments: argparse.Namespace) -> int:
     store = Store.read(state_dir_of(arguments))
     if store is None:
         return Exit.OK
-    keys = {run.key for run in named(store, arguments)} if arguments.run_queries else None
+    keys = [run.key for run in named(store, arguments)] if arguments.run_queries else None
     deadline = None if arguments.timeout is None else time.monotonic() + arguments.timeout
     while True:
-        runs = [run for run in store.list() if keys is None or run.key in keys]
+        if keys is None:
+            runs = store.list([State.WRITING, State.QUEUED, State.UPLOADING])
+        else:
+            runs = [run for run in map(store.get, keys) if run is not None]
         waiting = [
             run
             for run in runs

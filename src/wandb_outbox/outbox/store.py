@@ -36,6 +36,9 @@ _COLUMNS = (
 PAGE = 2000
 """Rows that are read at once where all are looked at."""
 
+_OPEN = "state IN ('writing', 'held', 'queued', 'uploading', 'failed')"
+"""The condition of the index ``runs_open``, word by word: SQLite uses it only then, and else looks at every row."""
+
 Line = tuple[str, str, str, str]
 """State, run id, folder, and its URL once it is uploaded, else the reason for its state."""
 
@@ -267,7 +270,9 @@ class Store:
 
     def settling(self) -> int:
         """How many rows wait for time alone."""
-        return int(self._value("SELECT count(*) FROM runs WHERE state = 'writing' AND verdict = 'settling'"))
+        return int(
+            self._value(f"SELECT count(*) FROM runs WHERE {_OPEN} AND state = 'writing' AND verdict = 'settling'")
+        )
 
     def oldest_waiting(self) -> float | None:
         """Since when the oldest queued row has been complete."""
@@ -290,7 +295,7 @@ class Store:
         return next(
             iter(
                 self._select(
-                    "WHERE state IN ('queued', 'failed', 'uploading', 'writing') AND error_message IS NOT NULL "
+                    f"WHERE {_OPEN} AND state <> 'held' AND error_message IS NOT NULL "
                     "ORDER BY (SELECT max(id) FROM attempts WHERE run = runs.key) DESC LIMIT 1"
                 )
             ),
@@ -743,7 +748,12 @@ class Store:
 
 def _in_states(states: Sequence[State]) -> tuple[str, tuple[str, ...]]:
     """The condition that a row is in one of these states, and its values; no states: any."""
-    return f"state IN ({', '.join('?' * len(states))})" if states else "TRUE", tuple(state.value for state in states)
+    if not states:
+        return "TRUE", ()
+    condition = f"state IN ({', '.join('?' * len(states))})"
+    if State.UPLOADED not in states and State.SKIPPED not in states:
+        condition = f"{_OPEN} AND {condition}"
+    return condition, tuple(state.value for state in states)
 
 
 def _is_disk_trouble(error: sqlite3.Error | OSError) -> bool:
