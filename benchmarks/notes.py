@@ -18,13 +18,13 @@ HOW: Mapping[str, str] = {
         "next two."
     ),
     "artifacts": (
-        "`upload` of one folder whose files lie in memory, as the server's bytes do, so that no disk is measured but the "
-        "one of the state directory; the baseline is a minimal client in a process of its own that sends the same files to "
-        "URLs that the same kind of server signed for it, in large blocks, and hashes nothing. "
-        "From log_artifact to the commit is what the server saw: from `CreateArtifact` coming in to `CommitArtifact` answered; the hashing before it is part of the "
-        "whole command, as are start-up, the run, and reading it back. Memory (RssAnon of all processes) and the "
-        "directories in which the SDK stages and caches are sampled every 50 ms; the manifest (the list of files), which "
-        "the SDK writes there, is not counted. Written is what the kernel charged all processes with."
+        "`upload` of one folder whose files lie in memory, as the server's bytes do, so that no disk is measured but that "
+        "of the state directory. The baseline is a minimal client in a process of its own: it sends the same files to URLs "
+        "that the same kind of server signed for it, in large blocks, and hashes nothing. From log_artifact to the commit "
+        "is what the server saw, from `CreateArtifact` coming in to `CommitArtifact` answered; the hashing before it is "
+        "part of the whole command, as are start-up, the run, and reading it back. Memory (RssAnon of all processes) and "
+        "the directories in which the SDK stages and caches are sampled every 50 ms; the manifest (the list of files), "
+        "which the SDK writes there, is not counted. Written is what the kernel charged all processes with."
     ),
     "outbox": (
         "SQLite with WAL and `synchronous=FULL` on the disk of temporary files; every call is one durable transaction. Two "

@@ -183,6 +183,8 @@ class Intake:
             root.next_scan = self._tick() + self._policy.rescan
         for _ in self._pass_over_resting():
             pass
+        for tracked in self._tracked.values():
+            tracked.due = self._tick()  # however lately it was looked at: a writer seen then may be gone by now
 
     def scan_nothing(self) -> None:
         """Know the roots and their rules, but look for nothing below them (``upload`` names its folders)."""
