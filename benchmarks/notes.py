@@ -26,6 +26,24 @@ HOW: Mapping[str, str] = {
         "the directories in which the SDK stages and caches are sampled every 50 ms; the manifest (the list of files), "
         "which the SDK writes there, is not counted. Written is what the kernel charged all processes with."
     ),
+    "crowd": (
+        "A tree in memory: finished folders of ten files that the outbox knows as uploaded, and ten that are being "
+        "written. Each way to watch it runs alone, one after the other: until everything is watched, then idle for half a "
+        "minute (ours meanwhile also compares all of the folders anew, in slices), then a storm in one active folder. The "
+        "others receive events and forget them. Memory is at the end."
+    ),
+    "neighbour": (
+        "An experiment with fixed pieces of work, in turn with and without a daemon beside it, which is started anew for "
+        "each turn and finds and delivers a small folder every half second. The same folders arrive elsewhere in the turns "
+        "without. The server, which stands for another machine, runs at the lowest priority; the daemon has none of the "
+        "limits that the systemd unit sets."
+    ),
+    "startup": (
+        "Trees in memory, as on a disk whose directories are cached: run folders of three files that the outbox knows as "
+        "uploaded, and one that is being written. The daemon first compares all it knows, then looks at what is new, so "
+        "the row of that one shows the moment. Processor time is the daemon's, less that of a start over an empty tree, "
+        "divided by the folders."
+    ),
     "outbox": (
         "SQLite with WAL and `synchronous=FULL` on the disk of temporary files; every call is one durable transaction. Two "
         "outboxes, in turn, a hundred lives of a folder at a time: `add` (first seen), `claim` (oldest due), `complete` "

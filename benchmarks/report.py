@@ -84,7 +84,9 @@ def number(value: float) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A figure with its unit."""
+    """A figure with its unit; without one it is a count."""
+    if not unit:
+        return f"{value:,.0f}"
     return f"{number(value)} {unit}".rstrip() if unit != "/s" else f"{number(value)}/s"
 
 

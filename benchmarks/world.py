@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -162,6 +163,33 @@ def outbox_environment(home: Path, **settings: object) -> dict[str, str]:
     """The environment of one of our commands; settings by their names."""
     made = {f"WANDB_OUTBOX_{name.upper()}": str(value) for name, value in settings.items()}
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **made}
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds of a core that a process and all its threads have used, in the kernel's own nanoseconds."""
+    used = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file,
+        ):
+            used += int(file.read().split()[0])
+    return used / 1e9
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def inotify_watches(pid: int) -> int:
+    """How many inotify watches a process has."""
+    found = 0
+    for name in os.listdir(f"/proc/{pid}/fdinfo"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as file:
+            found += sum(line.startswith("inotify") for line in file)
+    return found
 
 
 def rest(seconds: float) -> None:
