@@ -14,6 +14,7 @@ from pathlib import Path
 from replay_script import files_of_a_run
 
 from benchmarks.filled import known_outbox, make_finished_folders
+from benchmarks.report import quantity
 from benchmarks.result import Row, Target, at_most
 from benchmarks.startup import NOWHERE, count_writing, writing
 from benchmarks.tools import tool_python
@@ -129,15 +130,13 @@ def run(*, quick: bool) -> list[Row]:
             with bystander(kind, root) as (pid, start):
                 found[kind] = figures(pid, start, folders[0], idle_seconds, storm_seconds)
     names = {
-        "watchdog": "watchdog, recursive", "watchfiles": "watchfiles", "polling": "watchdog's PollingObserver",
+        "watchdog": "watchdog, recursive, fewest events", "watchfiles": "watchfiles", "polling": "watchdog's PollingObserver",
     }  # fmt: skip
     ours = found["wandb-outbox"]
     others = {names[kind]: theirs for kind, theirs in found.items() if kind in names}
 
     def row(what: str, unit: str, name: str, target: Target | None) -> Row:
-        words = "; ".join(
-            f"{kind}: {getattr(theirs, name):.3g}{unit and ' ' + unit}" for kind, theirs in others.items()
-        )
+        words = "; ".join(f"{kind}: {quantity(getattr(theirs, name), unit)}" for kind, theirs in others.items())
         return Row("crowd", f"{count:,} finished folders, {ACTIVE} active: {what}", unit, [float(getattr(ours, name))],
                    words, target=target)  # fmt: skip
 

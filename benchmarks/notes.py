@@ -30,13 +30,14 @@ HOW: Mapping[str, str] = {
         "A tree in memory: finished folders of ten files that the outbox knows as uploaded, and ten that are being "
         "written. Each way to watch it runs alone, one after the other: until everything is watched, then idle for half a "
         "minute (ours meanwhile also compares all of the folders anew, in slices), then a storm in one active folder. The "
-        "others receive events and forget them. Memory is at the end."
+        "others receive events and forget them; watchdog is asked for few kinds of them, for with all it drowns in the "
+        "openings of its own walk. Memory is at the end."
     ),
     "neighbour": (
         "An experiment with fixed pieces of work, in turn with and without a daemon beside it, which is started anew for "
-        "each turn and finds and delivers a small folder every half second. The same folders arrive elsewhere in the turns "
-        "without. The server, which stands for another machine, runs at the lowest priority; the daemon has none of the "
-        "limits that the systemd unit sets."
+        "each turn and finds and delivers a small folder every two seconds. The same folders arrive elsewhere in the turns "
+        "without. The server, which stands for another machine, runs at the lowest priority, but on the same cores; the "
+        "daemon runs at the priority of the systemd unit, without its other limits."
     ),
     "startup": (
         "Trees in memory, as on a disk whose directories are cached: run folders of three files that the outbox knows as "

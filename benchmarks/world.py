@@ -198,13 +198,13 @@ def rest(seconds: float) -> None:
 
 
 @contextmanager
-def daemon(home: Path, root: Path, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(home: Path, root: Path, environ: Mapping[str, str], *, nice: int = 0) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon that watches ``root``; ended with all that it started."""
     log = home / "daemon.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            outbox("watch", root, "--state-dir", home / "state"), env=environ, cwd=home, stdin=subprocess.DEVNULL,
-            stdout=stderr, stderr=stderr,
+            ["nice", "-n", str(nice), *outbox("watch", root, "--state-dir", home / "state")], env=environ, cwd=home,
+            stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
         )  # fmt: skip
     try:
         wait_for(lambda: b'"started"' in log.read_bytes(), "the daemon to start")

@@ -483,6 +483,9 @@ class Store:
         over. ``max_bytes`` and ``min_bytes`` pass over larger and smaller folders; ``only`` are the keys that come into
         question at all.
         """
+        # Asked many times a delivery, mostly in vain: then no other connection has to wait for us.
+        if not self._value("SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'queued')"):
+            return None
         with self._transaction():
             row = self._connection.execute(
                 "UPDATE runs SET state = 'uploading', claim = ?1, reason = 'an uploader has it' WHERE key = ("
