@@ -20,9 +20,6 @@ from wandb_outbox.sandbox import SandboxClient
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
-for _helpers in ("acceptance", "replay"):
-    # The makers of run folders, and the theatre with its live daemon, are the tests' own.
-    sys.path.insert(0, str(REPOSITORY / "tests" / _helpers))
 
 KEY = "sandbox0" * 5
 T = TypeVar("T")
