@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from children import public_directory, run_python, until
 
-from wandb_outbox.detect.watch import Sighting, Watcher
+from wandb_outbox.detect.watch import PAUSE, Sighting, Watcher
 
 
 class Watching:
@@ -302,3 +303,28 @@ def test_stopping_ends_the_thread_and_gives_back_its_descriptors(tmp_path: Path)
     watcher.stop()
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_burst_wakes_the_thread_seldom(tmp_path: Path) -> None:
+    """Thousands of closed files a second are read together: each waking of ours would be on the writer's time."""
+    before = set(threading.enumerate())
+    watcher = Watcher(lambda: None)
+    watcher.watch(str(tmp_path))
+    (thread,) = set(threading.enumerate()) - before
+    began, switches = time.monotonic(), _waits(thread.native_id)
+    run_python(
+        "import sys\nfor _ in range(5000):\n    open(sys.argv[1] + '/results.json', 'w').close()\n"
+        "open(sys.argv[1] + '/last', 'w').close()",
+        str(tmp_path),
+    )
+    until(lambda: any(sighting.name == "last" for sighting in watcher.drain()), what="the last event")
+    reads = (time.monotonic() - began) / PAUSE
+    # A read is a wait for the kernel and a pause; some more for locks.
+    assert _waits(thread.native_id) - switches <= 4 * reads + 20
+    watcher.stop()
+
+
+def _waits(thread: int | None) -> int:
+    """How often a thread of ours has gone to sleep."""
+    with open(f"/proc/self/task/{thread}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt_switches"))

@@ -43,6 +43,11 @@ _MASK = Mask(
 GATHER = 0.2
 """Seconds after something was taken during which more of it wakes nobody: a writer at full speed makes thousands of
 events a second, and each would cost the reader a turn."""
+PAUSE = 0.05
+"""Seconds between two reads from the kernel: a thread that waits for events is woken by each of them on the writer's
+time, which slows a writer that closes thousands of files a second by 3 %."""
+BUFFER = 1 << 20
+"""Bytes of one read: as many events as the kernel keeps by default (16,384), so that a pause loses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,22 @@ class Sighting:
     name: str
     is_directory: bool
     appeared: bool
+
+
+class _Unhurried(InotifyFD):
+    """Reads many events at once when many come; the first after a silence at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._read_at = float("-inf")
+
+    def read_events(self, *, event_buffer_size: int = BUFFER) -> list[InotifyEvent]:
+        """Wait for events, and give all that have gathered."""
+        if (left := self._read_at + PAUSE - time.monotonic()) > 0:
+            time.sleep(left)
+        events = super().read_events(event_buffer_size=event_buffer_size)
+        self._read_at = time.monotonic()
+        return events
 
 
 class Watcher:
@@ -76,7 +97,7 @@ class Watcher:
         self._inotify = self._start()
 
     def _start(self) -> InotifyFD:
-        inotify = InotifyFD()
+        inotify = _Unhurried()
         inotify.daemon = True
         inotify.start()
         return inotify
