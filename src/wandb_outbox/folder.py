@@ -13,7 +13,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, cast
@@ -35,9 +35,14 @@ JUNK_DIRECTORIES: tuple[str, ...] = (
     ".ipynb_checkpoints",
     ".mypy_cache",
 )
-JUNK_PATTERNS: tuple[str, ...] = ("*.pyc", ".DS_Store", ".nfs*", ".fuse_hidden*", ".outbox-done")
+JUNK_PATTERNS: tuple[str, ...] = (
+    "*.pyc", ".DS_Store", ".nfs*", ".fuse_hidden*", ".outbox-done", "*.wandb.synced", "*.wandb.syncstate",
+)  # fmt: skip
 OWN_DIRECTORY = "wandb"
 """The SDK's own directory in a run folder: never part of the artifact and never a sighting."""
+OFFLINE_PREFIX = "offline-run-"
+"""How the SDK calls the directory of a run that it logged without a server; a live one's begins with ``run-``."""
+LOG_SUFFIX = ".wandb"
 
 MAX_DEPTH = 64
 MAX_FILES = 200_000
@@ -117,6 +122,7 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
     excluded: list[Excluded] = []
     directories: list[str] = []
     watched: list[str] = []
+    logs: list[FileStat] = []
     newest = 0
     birth = birth_of(path)
     with open_folder(path) as top:
@@ -159,7 +165,8 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     if reason is not None:
                         excluded.append(Excluded(relative + "/", reason))
                         if in_own:
-                            watched.extend(_open_logs(directory, entry.name, relative))
+                            logs.extend(_run_logs(directory, entry.name, relative))
+                            watched.extend(log.path for log in logs)
                     elif len(stack) >= MAX_DEPTH:
                         excluded.append(Excluded(relative + "/", f"deeper than {MAX_DEPTH} levels"))
                     else:
@@ -188,7 +195,10 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                 if directory != top:
                     os.close(directory)
     files.sort(key=lambda file: os.fsencode(file.path))
-    return Snapshot(tuple(files), tuple(excluded), birth, newest, tuple(directories), tuple(watched), mtime_ns)
+    logs.sort(key=lambda file: os.fsencode(file.path))
+    return Snapshot(
+        tuple(files), tuple(excluded), birth, newest, tuple(directories), tuple(watched), mtime_ns, tuple(logs)
+    )
 
 
 @contextmanager
@@ -294,9 +304,9 @@ def _open_directory(name: str, parent: int, relative: str, path: str) -> int | N
         raise _folder_error(f"{path}/{relative}", error) from error
 
 
-def _open_logs(parent: int, name: str, relative: str) -> Sequence[str]:
-    """The files one level below ``wandb/run-*``, which a live run keeps open while it writes."""
-    found: list[str] = []
+def _run_logs(parent: int, name: str, relative: str) -> list[FileStat]:
+    """The transaction logs one level below ``wandb/*run-*``, which the SDK keeps open while it writes them."""
+    found: list[FileStat] = []
     try:
         own = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     except OSError:
@@ -308,7 +318,13 @@ def _open_logs(parent: int, name: str, relative: str) -> Sequence[str]:
             except OSError:
                 continue
             try:
-                found += [f"{relative}/{run}/{file}" for file in os.listdir(directory) if file.endswith(".wandb")]
+                found += [
+                    FileStat(f"{relative}/{run}/{file}", info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+                    for file in os.listdir(directory)
+                    if file.endswith(LOG_SUFFIX)
+                    and is_utf8(run + file)
+                    and stat.S_ISREG((info := os.stat(file, dir_fd=directory, follow_symlinks=False)).st_mode)
+                ]
             finally:
                 os.close(directory)
     except OSError:

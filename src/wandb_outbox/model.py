@@ -121,6 +121,18 @@ class Snapshot:
     watched: tuple[str, ...] = ()
     mtime_ns: int = 0
     """Of the folder itself: changes when an entry of it comes or goes."""
+    logs: tuple[FileStat, ...] = ()
+    """The transaction logs of runs that used wandb themselves, below ``wandb/``: never part of the artifact."""
+
+    @property
+    def offline(self) -> tuple[FileStat, ...]:
+        """The logs of offline runs: what they hold is sent by replaying them."""
+        return tuple(log for log in self.logs if log.path.split("/")[-2].startswith("offline-run-"))
+
+    @property
+    def live(self) -> tuple[FileStat, ...]:
+        """The logs of runs that were logged to a server while they ran."""
+        return tuple(log for log in self.logs if log.path.split("/")[-2].startswith("run-"))
 
     @property
     def bytes(self) -> int:
@@ -129,15 +141,15 @@ class Snapshot:
 
     @property
     def fingerprint(self) -> str:
-        """Hash over (relative path, size, mtime_ns) of the files that would be uploaded."""
-        return fingerprint(self.files)
+        """Hash over (relative path, size, mtime_ns) of the files that would be uploaded, or replayed."""
+        return fingerprint((*self.files, *self.offline))
 
     def same_bytes_as(self, other: Snapshot) -> bool:
         """Whether nothing was written between the two: also compares ctime and inode.
 
         The fingerprint alone would miss a writer that puts the mtime back (``rsync -t``, ``tar``).
         """
-        return self.files == other.files
+        return self.files == other.files and self.offline == other.offline
 
     def file(self, path: str) -> FileStat | None:
         """The file with this relative path, if it would be uploaded."""
@@ -234,6 +246,8 @@ class PlanRequest:
     overrides: Overrides = field(default_factory=Overrides)
     rules: RootRules = field(default_factory=RootRules)
     default_entity: str | None = None
+    fixed_id: bool = False
+    """The server may know ``run_id`` already: an id that an offline run recorded does not replace it."""
     host: str | None = None
     """The host name to record in the run's config, or ``None`` (the default) to record none."""
 
@@ -276,6 +290,35 @@ class PlannedArtifact:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A file that an offline run saved by a link to it: its name among the run files, and where it lies below ``top``."""
+
+    name: str
+    top: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One transaction log that is replayed into the run: a run has several when it was resumed.
+
+    ``directory`` is the offline run's own, ``log`` the log's name in it. ``files`` are the run files that lie in its
+    ``files/``, relative to there; ``saved`` those that only a link there points to. ``exit_code`` is ``None`` when the
+    log says nothing of the run's end.
+    """
+
+    directory: str
+    log: str
+    run_id: str
+    rows: int
+    artifacts: tuple[str, ...]
+    files: tuple[FileStat, ...]
+    saved: tuple[SavedFile, ...]
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that will be sent, decided before anything is sent.
 
@@ -314,6 +357,10 @@ class Plan:
     """Of the snapshot that the plan was made from."""
     upload: str | None = None
     """What the folder itself asks for: ``"hold"``, ``"never"`` or nothing."""
+    replays: tuple[Replay, ...] = ()
+    """The offline run that this one is, oldest part first; then ``history`` holds its rows."""
+    others: tuple[str, ...] = ()
+    """Directories of further offline runs in the folder: each is delivered first, as a run of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +373,7 @@ class Receipt:
     name: str
     url: str
     artifact: str
-    """``name:vN`` of the artifact of the whole folder."""
+    """``name:vN`` of the artifact of the whole folder; empty for an offline run with no folder around it."""
     digest: str
     files: int
     bytes: int

@@ -112,7 +112,8 @@ def _tell_upload(store: Store, keys: Sequence[int], problems: Sequence[str]) -> 
         if run is None:
             continue
         if run.state is State.UPLOADED:
-            print(f"{printable(run.path)} → {run.url}  ({run.artifact}, {run.files} files, {report.size(run.bytes)})")
+            what = f"{run.artifact}, " if run.artifact else ""
+            print(f"{printable(run.path)} → {run.url}  ({what}{run.files} files, {report.size(run.bytes)})")
             for warning in run.warnings:
                 complain(f"{run.path}: {warning}")
         else:

@@ -21,14 +21,25 @@ from typing import Any
 
 import wandb
 from wandb.apis.public import Run as RemoteRun
+from wandb.proto import wandb_internal_pb2
 
 from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, says_deleted, shorten
 from wandb_outbox.deliver.probe import Answer, ServerState, ask_server
 from wandb_outbox.deliver.protocol import Job
 from wandb_outbox.deliver.readback import DELIVERED, MISSING_INPUTS, Seen, differences, missing_history, stale_keys
+from wandb_outbox.deliver.replay import (
+    Place,
+    Stream,
+    not_arrived,
+    same_rows_key,
+    save_files,
+    send_records,
+    send_summary_times,
+)
 from wandb_outbox.errors import FolderChanged, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
 from wandb_outbox.folder import Selection, is_utf8, snapshot
-from wandb_outbox.model import Plan, PlannedArtifact, Receipt, Severity, Snapshot, run_id
+from wandb_outbox.formats.offline_run import OfflineRun, log_evidence, log_in
+from wandb_outbox.model import FormatEvidence, Kind, Plan, PlannedArtifact, Receipt, Severity, Snapshot, Verdict, run_id
 from wandb_outbox.plan import make_plan
 from wandb_outbox.steps import step
 
@@ -115,13 +126,17 @@ class _Delivery:
         self._frozen = False
         self._rows = 0
         self._missing_inputs: list[str] = []
+        self._fresh = True
+        self._lost: list[str] = []
+        """Artifacts of the offline run whose files are gone."""
+        self._notes: list[str] = []
 
     def run(self) -> Receipt:
         job = self._job
         before = self._take_snapshot()
         if before.fingerprint != job.fingerprint:
             raise FolderChanged(f"{job.request.path} changed since it was found complete; it is looked at again")
-        if not before.files:
+        if not before.files and not before.offline:
             raise Rejected(f"{job.request.path}: there is no file to upload", hint="everything in it is left out")
         if not is_utf8(job.request.path):
             raise Rejected(
@@ -129,11 +144,13 @@ class _Delivery:
             )
         plan = make_plan(job.request, before)
         step("send.planned")
+        self._deliver_others(plan)
         entity = plan.entity or self._default_entity()
         self._enter(Stage.IDENTIFY)
         identity = self._identify(plan, entity)
         if identity.run_id != plan.run_id or identity.incarnation != job.request.incarnation:
-            plan = make_plan(replace(job.request, run_id=identity.run_id, incarnation=identity.incarnation), before)
+            known = replace(job.request, run_id=identity.run_id, incarnation=identity.incarnation, fixed_id=True)
+            plan = make_plan(known, before)
         if identity.remote is not None:
             receipt = self._delivered_already(identity, identity.remote, plan, entity)
             if receipt is not None:
@@ -154,13 +171,14 @@ class _Delivery:
             if remote is None or self._is_ours(remote):
                 return Identity(job.request.run_id, job.request.incarnation, remote)
         for incarnation in itertools.count(job.request.incarnation):
-            # The recorded id first: a folder that was renamed before its first contact keeps it.
+            # The recorded id first: a folder that was renamed before its first contact keeps it. That of an offline run
+            # comes before ours.
             recorded = incarnation == job.request.incarnation
-            candidate = job.request.run_id if recorded else run_id(job.request.site, job.request.path, incarnation)
+            candidate = plan.run_id if recorded else run_id(job.request.site, job.request.path, incarnation)
             remote = self._find(entity, plan.project, candidate)
             if remote is None:
                 break
-            if self._is_ours(remote):
+            if self._is_ours(remote) or (recorded and self._is_same_offline_run(remote, plan)):
                 return Identity(candidate, incarnation, remote)
         known = None if job.contacted else self._find_content(plan, entity)
         if known is not None:
@@ -177,6 +195,15 @@ class _Delivery:
         return intent.get("birth") == self._job.birth or (
             self._job.contacted and intent.get("path") == self._path(intent)
         )
+
+    def _is_same_offline_run(self, remote: RemoteRun, plan: Plan) -> bool:
+        """Whether somebody sent the offline run by hand, or another part of it went before."""
+        if not plan.replays or remote.id != plan.replays[-1].run_id:
+            return False
+        intent = remote.config.get("outbox")
+        if not isinstance(intent, dict):
+            return True
+        return plan.kind is Kind.OFFLINE_RUN and intent.get("site") == self._job.request.site
 
     def _path(self, intent: dict[str, Any]) -> object:
         root = self._job.request.root
@@ -227,8 +254,8 @@ class _Delivery:
             return None
         if remote.state not in ("finished", "failed"):
             return None
-        artifact = self._committed(entity, plan, str(delivered.get("artifact") or ""))
-        if artifact is None or artifact.digest != delivered.get("digest"):
+        artifact = self._committed(entity, plan, str(delivered["artifact"])) if delivered.get("artifact") else None
+        if plan.artifacts and (artifact is None or artifact.digest != delivered.get("digest")):
             return None
         if identity.adopted:
             self._contact(identity.run_id, identity.incarnation)
@@ -251,10 +278,13 @@ class _Delivery:
 
     def _send(self, plan: Plan, entity: str, identity: Identity, before: Snapshot) -> list[wandb.Artifact]:
         remote = identity.remote
+        self._fresh = remote is None
         rows, self._frozen = plan.history, False
         if remote is not None and (remote.history_line_count or 0) > 0:
             sent = [_plain(row) for row in remote.scan_history(use_cache=False)]
-            rows, self._frozen = missing_history(sent, plan.history)
+            planned = [same_rows_key(row) | {"_step": row["_step"]} for row in plan.history] if plan.replays else None
+            missing, self._frozen = missing_history(sent, planned or plan.history)
+            rows = plan.history[len(plan.history) - len(missing) :]
             self._rows = len(sent)
         self._rows += len(rows)
         self._enter(Stage.INIT)
@@ -262,7 +292,7 @@ class _Delivery:
         step("send.opened")
         try:
             self._enter(Stage.CONTENT)
-            self._send_content(run, plan, rows)
+            self._send_content(run, plan, rows, entity, before)
             step("send.content-sent")
             self._enter(Stage.ARTIFACT)
             self._use_inputs(run, plan, entity)
@@ -321,12 +351,13 @@ class _Delivery:
         self._sync_dir = os.path.dirname(run.dir)
         return run
 
-    def _send_content(self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...]) -> None:
-        for key in sorted({key for row in rows for key in row if key != "_step"}):
-            # The summary is the plan's; without this the SDK would add the last value of every column to it.
-            run.define_metric(key, summary="none")
-        for row in rows:
-            run.log({key: value for key, value in row.items() if key != "_step"}, step=row["_step"])
+    def _send_content(
+        self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...], entity: str, before: Snapshot
+    ) -> None:
+        if plan.replays:
+            self._replay(run, plan, rows, Place(entity, plan.project, run.id, run.dir), before)
+        if not any(replay.rows for replay in plan.replays):
+            self._log(run, rows)
         # From here on, and until all is read back, nobody may take an earlier content for delivered.
         run.summary.update({**plan.summary, DELIVERED: {}})
         for table in plan.tables:
@@ -334,6 +365,67 @@ class _Delivery:
             run.summary[table.name] = wandb.Table(columns=list(table.columns), data=data, allow_mixed_types=True)
         for name in plan.run_files:
             run.save(os.path.join(plan.path, name), base_path=plan.path, policy="now", glob=False)
+
+    def _log(self, run: wandb.Run, rows: tuple[dict[str, Any], ...]) -> None:
+        for key in sorted({key for row in rows for key in row if key != "_step"}):
+            # The summary is the plan's; without this the SDK would add the last value of every column to it.
+            run.define_metric(key, summary="none")
+        for row in rows:
+            run.log({key: value for key, value in row.items() if key != "_step"}, step=row["_step"])
+
+    def _replay(
+        self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...], place: Place, before: Snapshot
+    ) -> None:
+        """Hand the records of the offline run to the SDK's process, as its own sync does."""
+        interface: Any = run._interface  # noqa: SLF001  no public way logs a row with the time it was first logged at
+        if interface is None:
+            raise NotVerified(f"{plan.path}: the SDK's process is gone", hint="it is tried again")
+
+        def ask(record: Any, seconds: float) -> Any:
+            return interface._deliver(record).wait_or(timeout=seconds)  # noqa: SLF001  as above
+
+        record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]  # made when it is loaded
+        stream = Stream(record, interface._publish, ask)  # noqa: SLF001  as above
+        files = () if plan.kind is Kind.OFFLINE_RUN else before.files
+        self._lost = send_records(
+            stream,
+            place,
+            plan,
+            files,
+            there=len(plan.history) - len(rows),
+            fresh=self._fresh,
+            progress=lambda: self._progress(self.stage.value),
+        )
+        send_summary_times(stream, plan)
+
+        def save(path: str, base: str) -> None:
+            run.save(path, base_path=base, policy="now", glob=False)
+
+        save_files(plan, place, save)
+
+    def _deliver_others(self, plan: Plan) -> None:
+        """Deliver the folder's other offline runs as runs of their own; each is sent only if the server lacks it."""
+        for directory in plan.others:
+            taken = snapshot(directory)
+            request = replace(
+                self._job.request,
+                path=directory,
+                format=OfflineRun.name,
+                run_id=run_id(self._job.request.site, directory, 0),
+                incarnation=0,
+                revision=0,
+                fixed_id=False,
+                overrides=replace(self._job.request.overrides, name=None),
+                **_ending(directory, taken),
+            )
+            job = Job(self._job.key, request, taken.birth, taken.fingerprint, contacted=False)
+            other = _Delivery(self._api, self._server, self._directory, job, lambda *_: None, self._progress)
+            try:
+                receipt = other.run()
+            finally:
+                self.stage = other.stage
+                other.clean()
+            self._notes += [f"{os.path.basename(directory)}: {warning}" for warning in receipt.warnings]
 
     def _use_inputs(self, run: wandb.Run, plan: Plan, entity: str) -> None:
         """Say which artifacts the run used. One that cannot be had is a warning: the upload is worth more than a line."""
@@ -378,7 +470,7 @@ class _Delivery:
 
     def _verify(self, plan: Plan, entity: str, identity: Identity, artifacts: list[wandb.Artifact]) -> Receipt:
         """Poll until the server gives back what was sent, then write ``outbox/delivered``."""
-        planned, artifact = plan.artifacts[0], artifacts[0]
+        artifact = artifacts[0] if artifacts else None
         for wait in _pauses(READ_BACK_FOR):
             remote = self._find(entity, plan.project, identity.run_id)
             if remote is None:
@@ -393,17 +485,19 @@ class _Delivery:
                     files=files,
                     tags=frozenset(remote.tags),
                     name=str(remote.display_name),
-                    artifact_state=artifact.state,
-                    artifact_files=int(artifact.file_count),
-                    artifact_bytes=int(artifact.size),
+                    artifact_state=artifact.state if artifact else "COMMITTED",
+                    artifact_files=int(artifact.file_count) if artifact else 0,
+                    artifact_bytes=int(artifact.size) if artifact else 0,
                 )
-                sizes = {file.path: file.size for file in planned.files}
+                sizes = {file.path: file.size for file in plan.artifacts[0].files} if plan.artifacts else {}
                 found = differences(seen, plan, history_rows=self._rows, sizes=sizes)
                 found += [
                     f"the artifact {more.name} has {there.file_count} files of {there.size} bytes"
                     for more, there in zip(plan.artifacts[1:], artifacts[1:], strict=True)
                     if (there.file_count, there.size) != (len(more.files), more.bytes)
                 ]
+                if plan.replays:
+                    found += not_arrived(plan, files, (each.name for each in remote.logged_artifacts()), self._lost)
                 if not found:
                     return self._seal(plan, entity, identity, remote, artifact)
             self._progress(self.stage.value)
@@ -416,7 +510,7 @@ class _Delivery:
         raise AssertionError("unreachable: the last pause is None")
 
     def _seal(
-        self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact
+        self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact | None
     ) -> Receipt:
         step("send.read-back")
         summary = remote.summary
@@ -434,8 +528,8 @@ class _Delivery:
                 DELIVERED: {
                     "fingerprint": plan.fingerprint,
                     "incarnation": identity.incarnation,
-                    "artifact": artifact.name,
-                    "digest": artifact.digest,
+                    "artifact": artifact.name if artifact else "",
+                    "digest": artifact.digest if artifact else "",
                     "intent": intent_of(plan),
                 }
             }
@@ -444,7 +538,7 @@ class _Delivery:
         return self._receipt(plan, entity, identity, remote, artifact)
 
     def _receipt(
-        self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact
+        self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact | None
     ) -> Receipt:
         notes = [
             f"{warning.rule}: {warning.message}" for warning in plan.warnings if warning.severity is not Severity.NOTE
@@ -453,6 +547,12 @@ class _Delivery:
             f"missing-input: {name} is not there, or may not be read with this key; the run does not show it as an input"
             for name in self._missing_inputs
         ]
+        notes += [
+            f"offline-artifact-lost: files of the artifact {name} are neither where the offline run left them nor in the "
+            "folder; it was not sent"
+            for name in self._lost
+        ]
+        notes += self._notes
         if self._frozen:
             notes.append("history-frozen: the server has other history rows than this folder; none were sent")
         return Receipt(
@@ -461,10 +561,10 @@ class _Delivery:
             project=plan.project,
             name=plan.name,
             url=str(remote.url),
-            artifact=str(artifact.name),
-            digest=str(artifact.digest),
-            files=int(artifact.file_count),
-            bytes=int(artifact.size),
+            artifact=str(artifact.name) if artifact else "",
+            digest=str(artifact.digest) if artifact else "",
+            files=int(artifact.file_count) if artifact else sum(len(replay.files) for replay in plan.replays),
+            bytes=int(artifact.size) if artifact else sum(f.size for replay in plan.replays for f in replay.files),
             fingerprint=plan.fingerprint,
             incarnation=identity.incarnation,
             warnings=tuple(notes),
@@ -490,7 +590,10 @@ class _Delivery:
 
     def _run_file_bytes(self, plan: Plan) -> int:
         names = set(plan.run_files)
-        return sum(file.size for file in plan.artifacts[0].files if file.path in names)
+        replayed = sum(file.size for replay in plan.replays for file in replay.files)
+        return replayed + sum(
+            file.size for artifact in plan.artifacts[:1] for file in artifact.files if file.path in names
+        )
 
     def clean(self) -> None:
         """Remove what the SDK left on disk for this run; the server's answer is what counts, never this."""
@@ -541,6 +644,15 @@ def intent_of(plan: Plan) -> str:
     """Hash over what a person can change about a run without changing the folder."""
     said = [plan.project, plan.name, plan.group, plan.job_type, list(plan.tags), plan.notes, plan.exit_code]
     return hashlib.blake2b(json.dumps(said).encode(), digest_size=8).hexdigest()
+
+
+def _ending(directory: str, taken: Snapshot) -> dict[str, Any]:
+    """How the offline run in this directory ended, for the request of its plan."""
+    log = log_in(taken)
+    said = FormatEvidence() if log is None else log_evidence(directory, log)
+    if said.failed is None:
+        return {"outcome": "ok" if said.done else "unknown", "verdict": Verdict.COMPLETE, "reason": said.done or ""}
+    return {"outcome": "crashed", "verdict": Verdict.CRASHED, "reason": said.failed}
 
 
 def check_server(server: Server) -> Answer:

@@ -30,7 +30,7 @@ def judge_by_hand(path: str, selection: Selection, detect: Sequence[str], *, lea
     :func:`~wandb_outbox.folder.snapshot` does.
     """
     taken = snapshot(path, selection.selector())
-    if not taken.files:
+    if not taken.files and not taken.offline:
         left_out = f"; left out: {', '.join(item.path for item in taken.excluded[:5])}" if taken.excluded else ""
         raise UserError([f"{path} holds no file to upload{left_out}"])
     found, _ = look(path, lambda top, names: recognise(top, names, detect=detect))

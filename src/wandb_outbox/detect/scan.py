@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass
 
-from wandb_outbox.folder import JUNK_DIRECTORIES, MAX_DEPTH, OWN_DIRECTORY, SECRET_DIRECTORIES
+from wandb_outbox.folder import JUNK_DIRECTORIES, MAX_DEPTH, OFFLINE_PREFIX, OWN_DIRECTORY, SECRET_DIRECTORIES
 
-_NEVER = frozenset((*JUNK_DIRECTORIES, *SECRET_DIRECTORIES, OWN_DIRECTORY))
+_NEVER = frozenset((*JUNK_DIRECTORIES, *SECRET_DIRECTORIES))
 
 Recognise = Callable[[str, Collection[str]], str | None]
 """Says of a directory, by the names in it, which format of run folder it is, or ``None``."""
@@ -52,10 +52,12 @@ def look(path: str, recognise: Recognise) -> tuple[Found | None, list[str]]:
         mtime_ns = os.stat(path, follow_symlinks=False).st_mtime_ns
         names: list[str] = []
         children: list[str] = []
+        # In the SDK's own directory only offline runs are looked for; below a run folder not even they.
+        wanted = OFFLINE_PREFIX if os.path.basename(path) == OWN_DIRECTORY else ""
         with os.scandir(path) as entries:
             for entry in entries:
                 names.append(entry.name)
-                if entry.name not in _NEVER and entry.is_dir(follow_symlinks=False):
+                if entry.name not in _NEVER and entry.name.startswith(wanted) and entry.is_dir(follow_symlinks=False):
                     children.append(entry.path)
     except OSError:
         return None, []

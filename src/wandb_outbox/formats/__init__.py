@@ -16,7 +16,7 @@ from wandb_outbox.formats.declaration import (
     upload_wish,
 )
 from wandb_outbox.formats.done_when import done_when
-from wandb_outbox.formats.registry import FORMATS, Format, evidence, read, recognise
+from wandb_outbox.formats.registry import FORMATS, Format, evidence, kind_of, read, recognise
 
 __all__ = [
     "DECLARATION",
@@ -31,6 +31,7 @@ __all__ = [
     "Samples",
     "done_when",
     "evidence",
+    "kind_of",
     "read",
     "read_declaration",
     "recognise",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -15,8 +16,9 @@ from wandb_outbox.formats.hydra import Hydra
 from wandb_outbox.formats.llm_tts import LlmTts
 from wandb_outbox.formats.lm_eval import LmEval
 from wandb_outbox.formats.marker import done_marker
+from wandb_outbox.formats.offline_run import OfflineRun, log_evidence
 from wandb_outbox.formats.plain import Plain
-from wandb_outbox.model import FormatEvidence, Snapshot
+from wandb_outbox.model import FormatEvidence, Kind, Snapshot
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 
@@ -49,7 +51,7 @@ class Format(Protocol):
         ...
 
 
-_IN_ORDER: tuple[Format, ...] = (LlmTts(), Hydra(), HfTrainer(), LmEval(), Plain())
+_IN_ORDER: tuple[Format, ...] = (OfflineRun(), LlmTts(), Hydra(), HfTrainer(), LmEval(), Plain())
 FORMATS: Mapping[str, Format] = {each.name: each for each in _IN_ORDER}
 """Every known format by its name."""
 
@@ -76,9 +78,23 @@ def _detected(path: str, names: Collection[str], pattern: str) -> bool:
     return bool(pattern) and PurePosixPath(path.lstrip("/")).match(pattern)
 
 
+def kind_of(format: str) -> Kind:  # noqa: A002  it is the word for it
+    """What sort of thing a folder of this format is."""
+    return Kind.OFFLINE_RUN if format == OfflineRun.name else Kind.FOLDER
+
+
 def evidence(format: str, path: str, snapshot: Snapshot) -> FormatEvidence:  # noqa: A002  it is the word for it
-    """What the folder says about its end; see :meth:`Format.evidence`. Raises ``UserError`` for an unknown format."""
-    return _format(format).evidence(path, snapshot, done_marker(path, snapshot))
+    """What the folder says about its end; see :meth:`Format.evidence`. Raises ``UserError`` for an unknown format.
+
+    Where the format finds neither, the log of the newest offline run in the folder speaks.
+    """
+    found = _format(format).evidence(path, snapshot, done_marker(path, snapshot))
+    if found.done is not None or found.failed is not None or not snapshot.offline:
+        return found
+    # The directories' names begin with the time at which the run began.
+    newest = max(snapshot.offline, key=lambda log: log.path)
+    logged = log_evidence(path, newest.path)
+    return replace(found, done=logged.done, failed=logged.failed, nothing_to_show=False)
 
 
 def read(format: str, path: str, snapshot: Snapshot) -> Content:  # noqa: A002  it is the word for it

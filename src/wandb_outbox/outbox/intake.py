@@ -19,8 +19,8 @@ from wandb_outbox.detect.watch import GATHER, Sighting, Watcher
 from wandb_outbox.detect.writers import HolderMemory, probe_writers
 from wandb_outbox.errors import DiskFull, FolderChanged, OutboxError, StateUnusable
 from wandb_outbox.folder import MAX_DEPTH, OWN_DIRECTORY, FolderGone, Selector, birth_of, snapshot
-from wandb_outbox.formats import done_when, evidence, recognise, upload_wish
-from wandb_outbox.model import FormatEvidence, Judgement, Kind, Run, Snapshot, State, Verdict, WriterEvidence, Writers
+from wandb_outbox.formats import done_when, evidence, kind_of, recognise, upload_wish
+from wandb_outbox.model import FormatEvidence, Judgement, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.settings import RootSettings
 from wandb_outbox.steps import step
@@ -515,8 +515,8 @@ class Intake:
                     self._forget(candidate.path)
                     break
             run = self._store.add(
-                path=tracked.path, root=root, kind=Kind.FOLDER, format=tracked.format, birth=taken.birth, site=self._site,
-                now=self._now(),
+                path=tracked.path, root=root, kind=kind_of(tracked.format), format=tracked.format, birth=taken.birth,
+                site=self._site, now=self._now(),
             )  # fmt: skip
             step("intake.row-added")
         if run.gone:
@@ -582,7 +582,7 @@ class Intake:
 
     def _hold_reason(self, tracked: Tracked, run: Run, taken: Snapshot, judgement: Judgement) -> str | None:
         """Why a finished folder waits for a person, or ``None``."""
-        if not taken.files:
+        if not taken.files and not taken.offline:
             return "there is no file to upload in it"
         if upload_wish(tracked.path, taken) == "hold":
             return f"outbox.yaml says upload: hold; {judgement.reason}"
@@ -650,7 +650,7 @@ class Intake:
                 self._schedule(tracked, self._tick() + self._policy.rescan)
                 return
             run = self._store.add(
-                path=tracked.path, root=tracked.root.path, kind=Kind.FOLDER, format=tracked.format, birth=birth,
+                path=tracked.path, root=tracked.root.path, kind=kind_of(tracked.format), format=tracked.format, birth=birth,
                 site=self._site, now=self._now(),
             )  # fmt: skip
         judgement = Judgement(Verdict.WRITING, f"{error.message}; {error.hint}" if error.hint else error.message)

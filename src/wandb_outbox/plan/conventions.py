@@ -1,8 +1,8 @@
 """Which convention, and which layer, has the word. Pure: no file is read and nothing is remembered.
 
-The layers, strongest first: the command line, the folder's ``outbox.yaml``, its own ``wandb_project`` and
-``wandb_group``, the root's configuration, the convention. Tags of ``outbox.yaml`` and of the root are added to the
-convention's; tags of the command line replace all. The entity never comes from a run folder.
+The layers, strongest first: the command line, the folder's offline run (project and name), its ``outbox.yaml``, its own
+``wandb_project`` and ``wandb_group``, the root's configuration, the convention. Tags of ``outbox.yaml`` and of the root are
+added to the convention's; tags of the command line replace all. The entity never comes from a run folder.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from wandb_outbox.model import PlanWarning
 from wandb_outbox.plan import limits, llm_tts_eval, params_meta
 from wandb_outbox.plan.defined import read_definition
 from wandb_outbox.plan.facts import (
+    NO_PROJECT,
     PLAIN,
     Facts,
     Proposal,
@@ -33,6 +34,7 @@ AUTO = "auto"
 CONVENTIONS = frozenset({AUTO, llm_tts_eval.NAME, params_meta.NAME, PLAIN})
 """The conventions that come built in; a root may also name one that the configuration defines."""
 _COMMAND_LINE = "command line"
+_OFFLINE_RUN = "the offline run's log"
 _ROOT = "root configuration"
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -65,7 +67,7 @@ def decide(facts: Facts) -> Names:
     warn = warnings.append
     convention, propose = _convention(facts)
     proposal = propose(facts, warn)
-    overrides, rules, declared = facts.overrides, facts.rules, facts.declared
+    overrides, rules, declared, logged = facts.overrides, facts.rules, facts.declared, facts.offline_run
     sources: dict[str, str] = {}
 
     def first(field_name: str, *layers: tuple[str | None, str] | None) -> str | None:
@@ -82,16 +84,24 @@ def decide(facts: Facts) -> Names:
     project = first(
         "project",
         (overrides.project, _COMMAND_LINE),
+        (logged.project if logged and logged.project != NO_PROJECT else None, _OFFLINE_RUN),
         (declared.project, DECLARATION),
         (_recorded(facts, "wandb_project", facts.recorded_project, warn), f"wandb_project in {recorded_in}"),
         (rules.project, _ROOT),
         proposal.project,
     )
-    name = first("name", (overrides.name, _COMMAND_LINE), (declared.name, DECLARATION), proposal.name)
+    name = first(
+        "name",
+        (overrides.name, _COMMAND_LINE),
+        (logged.name if logged else None, _OFFLINE_RUN),
+        (declared.name, DECLARATION),
+        proposal.name,
+    )
     group = first(
         "group",
         (overrides.group, _COMMAND_LINE),
         (declared.group, DECLARATION),
+        (logged.group if logged else None, _OFFLINE_RUN),
         (_recorded(facts, "wandb_group", facts.recorded_group, warn), f"wandb_group in {recorded_in}"),
         (rules.group, _ROOT),
         proposal.group,
@@ -101,10 +111,16 @@ def decide(facts: Facts) -> Names:
         "job_type",
         (overrides.job_type, _COMMAND_LINE),
         (declared.job_type, DECLARATION),
+        (logged.job_type if logged else None, _OFFLINE_RUN),
         (rules.job_type, _ROOT),
         proposal.job_type,
     )
-    notes = first("notes", (overrides.notes, _COMMAND_LINE), (declared.notes, DECLARATION))
+    notes = first(
+        "notes",
+        (overrides.notes, _COMMAND_LINE),
+        (declared.notes, DECLARATION),
+        (logged.notes if logged else None, _OFFLINE_RUN),
+    )
     tags = _tags(facts, proposal, sources)
     artifact, sources["artifact"] = proposal.artifact or artifact_name(facts)
     return Names(
@@ -158,11 +174,15 @@ def _tags(facts: Facts, proposal: Proposal, sources: dict[str, str]) -> tuple[st
     if facts.overrides.tags is not None:
         sources["tags"] = _COMMAND_LINE
         return facts.overrides.tags
-    layers = ((facts.rules.tags, _ROOT), (facts.declared.tags, DECLARATION), proposal.tags)
+    logged = facts.offline_run.tags if facts.offline_run else ()
+    layers = (
+        (facts.rules.tags, _ROOT), (facts.declared.tags, DECLARATION), (logged, _OFFLINE_RUN), proposal.tags
+    )  # fmt: skip
     words = [source for tags, source in layers if tags]
     if words:
         sources["tags"] = ", ".join(words)
-    return (*proposal.tags[0], *map(safe_text, facts.declared.tags), *facts.rules.tags)
+    said = (*proposal.tags[0], *map(safe_text, (*logged, *facts.declared.tags)), *facts.rules.tags)
+    return tuple(dict.fromkeys(said))
 
 
 def _sweep(facts: Facts) -> tuple[str, str] | None:

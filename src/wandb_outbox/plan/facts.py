@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 
 from wandb_outbox.formats import Declaration
 from wandb_outbox.formats.content import SampleRange, Warn
+from wandb_outbox.formats.offline_run import OfflineRun
+from wandb_outbox.formats.transaction_log import RecordedRun
 from wandb_outbox.model import JsonValue, Overrides, RootRules
 
 PLAIN = "plain"
+NO_PROJECT = "uncategorized"
+"""What the SDK calls the project of a run that names none."""
 
 _JOB_TYPES = {"hf-trainer": "train", "lm-eval": "eval"}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -43,6 +47,8 @@ class Facts:
     default_entity: str | None = None
     declared: Declaration = field(default_factory=Declaration)
     """What the folder's ``outbox.yaml`` says."""
+    offline_run: RecordedRun | None = None
+    """The run that the folder's offline run recorded, which the folder goes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,8 @@ def parts_from_date(facts: Facts) -> tuple[str, ...]:
 
 def project_of_place(facts: Facts) -> str:
     """A project for runs that name none: by their root, or else by the folder above them."""
+    if facts.format == OfflineRun.name:
+        return NO_PROJECT  # where the SDK itself puts a run that names no project
     place = os.path.basename(facts.root.rstrip("/")) if facts.root else facts.parent
     return f"wandb-outbox-{place or 'runs'}"
 

@@ -11,6 +11,7 @@ from typing import cast
 from wandb_outbox import __version__, formats
 from wandb_outbox.formats import DECLARATION, Declaration
 from wandb_outbox.formats.content import Content, Warn, warning
+from wandb_outbox.formats.offline_run import OfflineRun
 from wandb_outbox.model import (
     Excluded,
     JsonValue,
@@ -29,6 +30,7 @@ from wandb_outbox.plan.facts import Facts
 from wandb_outbox.plan.jsonsafe import json_safe, safe_text
 from wandb_outbox.plan.lineage import declared_artifacts
 from wandb_outbox.plan.params_meta import META, PARAMS, nested
+from wandb_outbox.plan.replays import Recorded, find_recorded, recorded_summary, without_secrets
 from wandb_outbox.plan.secrets import Secrets, find_secrets, masked_config
 from wandb_outbox.plan.summary import ResultsSummary, merged, within_limit
 from wandb_outbox.plan.table import TableBuilder
@@ -53,6 +55,9 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     content = formats.read(request.format, request.path, snapshot)
     declared = formats.read_declaration(request.path, snapshot)
     warnings += [*content.warnings, *declared.warnings]
+    recorded = find_recorded(request, snapshot, warn)
+    if recorded is not None:
+        content = recorded.joined(content)
     if declared.upload is not None:
         words = "until it is released" if declared.upload == formats.HOLD else "for good"
         warn(PlanWarning("upload", Severity.NOTE, f"{DECLARATION} asks to keep this folder here {words}"))
@@ -66,9 +71,9 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     withheld = _withheld(request, snapshot, secrets, warn)
     files = tuple(file for file in snapshot.files if file.path not in withheld)
     counted, table = _samples(content, warn)
-    summary = _summary(request, content, declared, counted, table, warn)
+    summary = _summary(request, content, declared, counted, table, recorded, warn)
     history = tuple(cast(dict[str, JsonValue], json_safe(row)) for row in content.history)
-    names = conventions.decide(_facts(request, content, declared, config))
+    names = conventions.decide(_facts(request, content, declared, config, recorded))
     warnings += names.warnings
     metrics = dict.fromkeys((*summary, *(key for row in history for key in row if key != "_step")))
     warnings += checklist.check(names, config, (name for name in metrics if not name.startswith(f"{_OWN}/")))
@@ -77,10 +82,13 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     metadata = artifact.describe(request, content, sent, summary, files, relative, warn)
     whole = artifact.whole_folder(names, files, metadata, relative)
     about = {"config": metadata["config"], "provenance": metadata["provenance"]}
+    alone = request.format == OfflineRun.name
+    replays, kept_here = ((), ()) if recorded is None else without_secrets(recorded.replays, secrets.files_with)
+    own_id = None if recorded is None or request.fixed_id or request.incarnation else recorded.run.run_id
     plan = Plan(
         path=request.path,
         format=request.format,
-        kind=Kind.FOLDER,
+        kind=Kind.OFFLINE_RUN if alone else Kind.FOLDER,
         convention=names.convention,
         verdict=request.verdict,
         reason=request.reason,
@@ -91,22 +99,27 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         job_type=names.job_type,
         tags=_with_outcome(request, names),
         notes=names.notes,
-        run_id=request.run_id,
+        run_id=own_id or request.run_id,
         config=_with_own(request, snapshot, sent, relative, warn),
         summary=summary,
         history=history,
         tables=(table,) if table is not None else (),
-        artifacts=(whole, *declared_artifacts(declared.artifacts, files, about, whole.name, warn)),
+        # What an offline run's own directory holds is replayed, and is no artifact besides.
+        artifacts=()
+        if alone or not files
+        else (whole, *declared_artifacts(declared.artifacts, files, about, whole.name, warn)),
         inputs=declared.inputs,
         run_files=tuple(name for name in content.run_files if name not in withheld),
-        excluded=(*snapshot.excluded, *(Excluded(name, _WITHHELD) for name in withheld)),
-        sources=names.sources,
+        excluded=(*snapshot.excluded, *(Excluded(name, _WITHHELD) for name in (*withheld, *kept_here))),
+        sources=_sources(names, alone=alone, own_id=own_id),
         warnings=(),
         exit_code=1 if request.outcome == CRASHED else 0,
         started_at=content.started_at,
         ended_at=content.ended_at,
         fingerprint=snapshot.fingerprint,
         upload=declared.upload,
+        replays=replays,
+        others=() if recorded is None else recorded.others,
     )
     return _redacted(replace(plan, warnings=tuple(dict.fromkeys(warnings))), secrets)
 
@@ -128,7 +141,13 @@ def _with_declared(config: dict[str, JsonValue], declared: Declaration, warn: Wa
     return config
 
 
-def _facts(request: PlanRequest, content: Content, declared: Declaration, config: Mapping[str, JsonValue]) -> Facts:
+def _facts(
+    request: PlanRequest,
+    content: Content,
+    declared: Declaration,
+    config: Mapping[str, JsonValue],
+    recorded: Recorded | None,
+) -> Facts:
     below = facts.parts_below(request.path, request.root)
     inside = request.root is not None and request.path.startswith(request.root.rstrip("/") + "/")
     root = request.root if inside else None
@@ -140,6 +159,7 @@ def _facts(request: PlanRequest, content: Content, declared: Declaration, config
         root_date=facts.date_in(root) if root is not None else None,
         parent=os.path.basename(os.path.dirname(request.path.rstrip("/"))) or None,
         config_file=content.config_file,
+        offline_run=None if recorded is None else recorded.run,
         recorded_project=content.project,
         recorded_group=content.group,
         sample_range=content.sample_range,
@@ -205,10 +225,13 @@ def _summary(
     declared: Declaration,
     counted: Mapping[str, JsonValue],
     table: PlannedTable | None,
+    recorded: Recorded | None,
     warn: Warn,
 ) -> dict[str, JsonValue]:
     summary = merged(counted, content.metrics, content.metrics_file or "the metrics", warn)
     summary = merged(summary, declared.summary, DECLARATION, warn)
+    if recorded is not None:
+        summary = merged(summary, recorded_summary(recorded.run), "the offline run", warn)
     if table is not None and table.name in summary:
         renamed = f"metrics/{table.name}"
         summary[renamed] = summary.pop(table.name)
@@ -218,6 +241,14 @@ def _summary(
         words = f"{request.outcome}: {request.reason}" if request.reason else request.outcome
         summary[f"{_OWN}/outcome"] = safe_text(words)
     return summary
+
+
+def _sources(names: Names, *, alone: bool, own_id: str | None) -> dict[str, str]:
+    id_from = "the offline run's log" if own_id else "site, path and incarnation, unless the outbox knows another"
+    kept = {
+        field_name: words for field_name, words in names.sources.items() if not (alone and field_name == "artifact")
+    }
+    return {**kept, "id": id_from}
 
 
 def _with_outcome(request: PlanRequest, names: Names) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from wandb_outbox.detect.completion import Patience
 from wandb_outbox.detect.watch import Watcher
 from wandb_outbox.errors import OutboxError, UserError
 from wandb_outbox.folder import Selection
-from wandb_outbox.model import Kind, Overrides, PlanRequest, RootRules, Run, State
+from wandb_outbox.formats import kind_of
+from wandb_outbox.model import Overrides, PlanRequest, RootRules, Run, State
 from wandb_outbox.outbox.intake import Intake, Policy
 from wandb_outbox.outbox.location import StateDir, prepare_state_dir
 from wandb_outbox.outbox.lock import ExecutorLock
@@ -186,6 +187,7 @@ class Executor:
             format=run.format,
             run_id=run.run_id,
             site=self.site,
+            fixed_id=run.contacted,
             incarnation=run.incarnation,
             revision=run.revision,
             verdict=run.verdict,
@@ -210,8 +212,8 @@ class Executor:
             leases=self._settings.probe == "lease",
         )
         run = self.store.add(
-            path=real, root=root.path if root else None, kind=Kind.FOLDER, format=judged.format, birth=judged.snapshot.birth,
-            site=self.site, now=time.time(),
+            path=real, root=root.path if root else None, kind=kind_of(judged.format), format=judged.format,
+            birth=judged.snapshot.birth, site=self.site, now=time.time(),
         )  # fmt: skip
         if run.birth != judged.snapshot.birth and run.fingerprint != judged.snapshot.fingerprint:
             self.store.remake(run.key, birth=judged.snapshot.birth, site=self.site, reason="deleted and made anew")

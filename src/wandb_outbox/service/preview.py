@@ -36,6 +36,7 @@ def preview(
         format=judged.format,
         run_id=run.run_id if run else run_id(site, real, 0),
         site=site,
+        fixed_id=run.contacted if run else False,
         incarnation=run.incarnation if run else 0,
         revision=run.revision if run else 0,
         verdict=judged.judgement.verdict.value,

@@ -1,0 +1,125 @@
+"""Offline runs that the real SDK made: replayed once, whole, and never twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from acceptance_bench import Bench, alone_on_a_bench, fingerprint_of, wait_for
+from offline_runs import STEPS, made
+
+from wandb_outbox.sandbox import Fault, RunView
+
+pytest_plugins = ("acceptance_fixtures",)
+pytestmark = pytest.mark.usefixtures("side_by_side")
+
+
+def _assert_whole(bench: Bench, run: RunView, name: str = "by-the-run") -> None:
+    """The run is there as it was recorded: every row once, summary, table, artifact, files."""
+    assert (run.project, run.display_name, run.notes, run.job_type) == ("recorded", name, "by hand", "train")
+    assert [row["_step"] for row in run.history] == list(range(STEPS))
+    assert [row["loss"] for row in run.history] == [1 / (step + 1) for step in range(STEPS)]
+    assert run.history[0]["by"] == {"rank": 0}
+    assert run.config["lr"] == 0.1
+    assert run.config["late"] == 7
+    assert run.summary["final"] == 0.5
+    assert run.summary["table"]["_type"] == "table-file"
+    artifacts = {each.name: each for each in bench.server.artifacts()}
+    assert {"model", f"run-{run.id}-table"} <= set(artifacts)
+    assert artifacts["model"].state == "COMMITTED"
+    assert artifacts["model"].files["model.txt"].path.read_text().startswith("weights of")  # type: ignore[union-attr]
+    assert {"output.log", "model.txt"} <= set(run.files)
+    assert any(name.startswith("media/table/") for name in run.files)
+
+
+@alone_on_a_bench
+def test_bare_offline_run_is_replayed_once(bench: Bench) -> None:
+    """A tree with no run folder around it is delivered as the SDK recorded it; the next pass asks the server nothing."""
+    offline = made().into(bench.outputs / "script")
+    before = fingerprint_of(bench.outputs)
+    assert bench.run("flush", bench.outputs).code == 0
+    (run,) = bench.server.runs()
+    assert run.id == made().run_id
+    assert run.state == "finished"
+    _assert_whole(bench, run)
+    (row,) = bench.list()
+    assert (row["kind"], row["state"], row["path"], row["id"]) == ("offline-run", "uploaded", str(offline), run.id)
+    assert fingerprint_of(bench.outputs) == before
+    asked = len(bench.server.requests)
+    assert bench.run("flush", bench.outputs).code == 0
+    assert len(bench.server.requests) == asked
+
+
+@alone_on_a_bench
+def test_killed_in_the_middle_of_a_replay(bench: Bench) -> None:
+    """What the server has of the history is not sent again: 200 rows, each once."""
+    offline = made().into(bench.outputs / "script")
+    bench.server.inject(Fault("CreateArtifact", "hang"))  # the artifact was logged half-way
+    daemon = bench.watch()
+    wait_for(lambda: any(run.history for run in bench.server.runs()), "the first rows")
+    (run,) = bench.server.runs()
+    assert len(run.history) < STEPS
+    daemon.kill()
+    bench.wait_no_uploaders()
+    bench.server.clear_faults()
+    assert len(bench.server.runs()[0].history) < STEPS
+    bench.watch()
+    bench.wait_state(offline, "uploaded")
+    (run,) = bench.server.runs()
+    assert run.state == "finished"
+    _assert_whole(bench, run)
+
+
+@alone_on_a_bench
+def test_marker_of_wandb_sync_is_not_believed(bench: Bench) -> None:
+    """``.wandb.synced`` stands there although nothing has arrived: the run is delivered."""
+    offline = made().into(bench.outputs / "script")
+    (offline / f"{made().log.name}.synced").touch()
+    assert bench.run("flush", bench.outputs).code == 0
+    (run,) = bench.server.runs()
+    _assert_whole(bench, run)
+
+
+@alone_on_a_bench
+def test_run_that_was_synced_by_hand_is_adopted(bench: Bench) -> None:
+    """What ``wandb sync`` has sent is completed under the same id; no row comes twice."""
+    offline = made().into(bench.outputs / "script")
+    by_hand = bench.top / "by-hand"
+    shutil.copytree(offline, by_hand / offline.name, symlinks=True)
+    command = [sys.executable, "-m", "wandb", "sync", str(by_hand / offline.name)]
+    subprocess.run(command, env=bench.environ, cwd=by_hand, check=True, capture_output=True, timeout=60)
+    (run,) = bench.server.runs()
+    assert len(run.history) == STEPS
+    assert bench.run("flush", bench.outputs).code == 0
+    (run,) = bench.server.runs()
+    _assert_whole(bench, run)
+
+
+@alone_on_a_bench
+def test_log_without_an_end_is_a_crashed_run(bench: Bench) -> None:
+    """No writer and no record of the end: what was logged is delivered, marked as crashed."""
+    offline = made().into(bench.outputs / "script")
+    log = offline / made().log.name
+    os.truncate(log, log.stat().st_size - 60)
+    assert bench.run("flush", bench.outputs).code == 0
+    (run,) = bench.server.runs()
+    assert (run.state, run.exit_code) == ("failed", 1)
+    assert "crashed" in run.tags
+    assert [row["_step"] for row in run.history] == list(range(STEPS))
+
+
+@alone_on_a_bench
+def test_log_that_is_held_open_is_waited_for(bench: Bench) -> None:
+    """While a process has the log open for writing, nothing is sent; after its end it is."""
+    offline = made().into(bench.outputs / "script")
+    with (offline / made().log.name).open("ab"):
+        daemon = bench.watch()
+        row = bench.wait_state(offline, "writing", verdict="writing")
+        assert row["kind"] == "offline-run"
+        assert bench.server.requests.of("UpsertBucket") == []
+    bench.wait_state(offline, "uploaded")
+    _assert_whole(bench, bench.server.runs()[0])
+    assert not daemon.events("failed")
