@@ -62,7 +62,16 @@ def test_links_files_and_junk_are_not_entered(tmp_path: Path) -> None:
     (tmp_path / "top" / "file").touch()
     os.mkfifo(tmp_path / "top" / "fifo")
     top = tmp_path / "top"
-    assert names(list(scan(str(top), recognise)), top) == [".", "a*"]
+    assert names(list(scan(str(top), recognise)), top) == [".", "a*", "wandb"]
+
+
+def test_only_offline_runs_are_looked_for_in_the_sdks_own_directory(tmp_path: Path) -> None:
+    """And only where no run folder is around it: there they belong to the folder."""
+    make(
+        tmp_path, "bare/wandb/offline-run-1/run", "bare/wandb/run-2/run", "folder/run", "folder/wandb/offline-run-3/run"
+    )
+    found = names(list(scan(str(tmp_path), recognise)), tmp_path)
+    assert found == [".", "bare", "bare/wandb", "bare/wandb/offline-run-1*", "folder*"]
 
 
 def test_nested_roots_and_known_folders_are_left_out(tmp_path: Path) -> None:
