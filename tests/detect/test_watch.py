@@ -313,13 +313,14 @@ def test_a_burst_wakes_the_thread_seldom(tmp_path: Path) -> None:
     (thread,) = set(threading.enumerate()) - before
     began, switches = time.monotonic(), _waits(thread.native_id)
     run_python(
-        "import sys\nfor _ in range(5000):\n    open(sys.argv[1] + '/results.json', 'w').close()\n"
+        "import sys, time\nfor number in range(2000):\n"
+        "    open(f'{sys.argv[1]}/{number % 7}', 'w').close()\n    time.sleep(0.0002)\n"
         "open(sys.argv[1] + '/last', 'w').close()",
         str(tmp_path),
     )
     until(lambda: any(sighting.name == "last" for sighting in watcher.drain()), what="the last event")
     reads = (time.monotonic() - began) / PAUSE
-    # A read is a wait for the kernel and a pause; some more for locks.
+    # Each read is a wait for the kernel and a pause; some more waits are for locks.
     assert _waits(thread.native_id) - switches <= 4 * reads + 20
     watcher.stop()
 
