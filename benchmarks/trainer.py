@@ -13,7 +13,9 @@ import os
 import sys
 import time
 
-SAMPLE = {"index": 1, "steps": ["a step of it"] * 5, "logprobs": [-0.25] * 50}
+BLOCK = 1 << 20
+SHARD = 128 * BLOCK
+CHECKPOINT = 8 * BLOCK
 
 
 def compute() -> int:
@@ -24,32 +26,39 @@ def compute() -> int:
     return state
 
 
-def write(folder: str, count: int) -> None:
-    """What an evaluation writes of forty samples: log lines, appended rows, and its results anew, made durable."""
-    samples = []
-    with open(f"{folder}/run_tts_eval.log", "w", buffering=1, encoding="ascii") as log:
-        for number in range(40):
-            for line in range(20):  # noqa: FURB122  one write for each, as logging does
-                log.write(f"[2026-11-21 19:04:48,792][__main__][INFO] - piece {count}, sample {number}, line {line}\n")
-            samples.append({**SAMPLE, "index": number})
-            with open(f"{folder}/sample_metrics.jsonl", "a" if number else "w", encoding="ascii") as file:
-                file.write(json.dumps({"sample_index": number, "text": "x" * 300}) + "\n")
-            if number % 4 == 3:
-                with open(f"{folder}/results.json", "w", encoding="ascii") as file:
-                    json.dump(samples, file)
-                    file.flush()
-                    os.fsync(file.fileno())
+def prepare(folder: str) -> None:
+    """A part of a dataset to read from, beside the folder."""
+    with open(f"{folder}.shard", "wb") as file:
+        file.writelines(os.urandom(BLOCK) for _ in range(SHARD // BLOCK))
+
+
+def move_bytes(folder: str, count: int) -> None:
+    """Read a part of a dataset, say so in the log, add rows, and write a checkpoint that is durable."""
+    with open(f"{folder}.shard", "rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            last = block
+    with open(f"{folder}/run_tts_eval.log", "a", buffering=1, encoding="ascii") as log:
+        for line in range(20):  # noqa: FURB122  one write for each, as logging does
+            log.write(f"[2026-11-21 19:04:48,792][__main__][INFO] - piece {count}, line {line}\n")
+    with open(f"{folder}/sample_metrics.jsonl", "a", encoding="ascii") as file:
+        file.write(json.dumps({"sample_index": count, "text": "x" * 300}) + "\n")
+    with open(f"{folder}/checkpoint.new", "wb", buffering=0) as file:
+        file.writelines(last for _ in range(CHECKPOINT // BLOCK))
+        os.fsync(file.fileno())
+    os.rename(f"{folder}/checkpoint.new", f"{folder}/checkpoint.bin")
 
 
 def main() -> None:
     """Work on demand."""
     kind, folder = sys.argv[1:]
+    if kind == "io":
+        prepare(folder)
     for count, _ in enumerate(sys.stdin):
         began = time.perf_counter()
         if kind == "cpu":
             compute()
         else:
-            write(folder, count)
+            move_bytes(folder, count)
         print(time.perf_counter() - began, flush=True)
 
 
