@@ -9,7 +9,6 @@ is deleted afterwards. Without a name all of them are measured, one after the ot
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -23,7 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "replay"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.world import cpu_seconds, inotify_watches, resident_bytes  # isort: skip
 
 from replay_script import Ending, Life, Session, files_of_a_run, whole_session
 from replay_theatre import Theatre, Timing
@@ -50,30 +51,6 @@ def directory(top: str | None) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Seconds of a core that a process and all its threads have used, in the kernel's own nanoseconds."""
-    used = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
-            used += int(file.read().split()[0])
-    return used / 1e9
-
-
-def rss_bytes(pid: int) -> int:
-    """Resident memory of a process."""
-    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def inotify_watches(pid: int) -> int:
-    """How many inotify watches a process has."""
-    found = 0
-    for name in os.listdir(f"/proc/{pid}/fdinfo"):
-        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as file:
-            found += sum(line.startswith("inotify") for line in file)
-    return found
 
 
 def spread(values: Sequence[float]) -> str:
@@ -236,7 +213,7 @@ def measure_crowd(top: str | None, count: int, seconds: float) -> None:
                 time.sleep(5)
             say("the first full pass took", f"{_full_pass(theatre) or float('nan'):.0f} s")
             _idle(pid, seconds, "afterwards")
-            say("RSS", f"{rss_bytes(pid) / 1e6:.0f} MB", "≤ 80 MB")
+            say("RSS", f"{resident_bytes(pid) / 1e6:.0f} MB", "≤ 80 MB")
             say("inotify watches", f"{inotify_watches(pid)}", "the active, and above")
 
 
