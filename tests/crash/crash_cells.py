@@ -127,6 +127,10 @@ class _Run:
                 self.server.down(1.0 if self.cell.once else self.cell.seconds)
             else:
                 self.server.inject(self.cell.fault())
+        if self._injected:
+            # Whoever has sent everything waits here until the fault stands: reading back takes less time than a look.
+            for held in self.rig.top.glob("sent/*.held"):
+                held.unlink()
         if self.begun is None and self._injected and self._was_hit():
             self.begun = time.monotonic()
         if not self.cell.once and not self.ended and self.begun and time.monotonic() - self.begun > self.cell.seconds:
@@ -177,7 +181,7 @@ def run_cells_in_one_life(cells: Sequence[Cell], top: Path) -> list[Outcome]:
     """These cells one after the other, through one daemon and its warm uploader, a folder each."""
     outcomes = []
     with Sandbox(seed=1) as server, opened_rig(top / "rig", server, WANDB_OUTBOX_MAX_ATTEMPTS="5") as rig:
-        rig.orders([_hold_receipts(rig)])
+        rig.orders(_holds(rig))
         for cell in cells:
             server.requests.clear()
             outcomes.append(_live_through(cell, rig, server, 1, 100.0))
@@ -191,7 +195,7 @@ def run_cells_in_one_life(cells: Sequence[Cell], top: Path) -> list[Outcome]:
 def run_cell(cell: Cell, top: Path, *, folders: int = 1, patience: float = 400.0) -> Outcome:
     """Deliver through the fault on a server of its own, and judge."""
     with Sandbox(seed=1) as server, opened_rig(top / "rig", server, WANDB_OUTBOX_MAX_ATTEMPTS="5") as rig:
-        rig.orders([_hold_receipts(rig)])
+        rig.orders(_holds(rig))
         outcome = _live_through(cell, rig, server, folders, patience)
         server.clear_faults()
         if not outcome.complaints:
@@ -200,10 +204,12 @@ def run_cell(cell: Cell, top: Path, *, folders: int = 1, patience: float = 400.0
         return outcome
 
 
-def _hold_receipts(rig: Rig) -> Order:
-    return {
-        "id": "receipt", "step": "deliver.receipt-arrived", "always": True, "pause": str(rig.top / "held")
-    }  # fmt: skip
+def _holds(rig: Rig) -> list[Order]:
+    """The uploader waits with everything sent and nothing read back, the daemon with the receipt in its hand."""
+    return [
+        {"id": "sent", "step": "send.finished", "always": True, "pause": str(rig.top / "sent")},
+        {"id": "receipt", "step": "deliver.receipt-arrived", "always": True, "pause": str(rig.top / "held")},
+    ]
 
 
 def _live_through(cell: Cell, rig: Rig, server: Sandbox, folders: int, patience: float) -> Outcome:

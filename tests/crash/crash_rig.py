@@ -104,7 +104,7 @@ class Rig:
         self.kills = 0
         self.folders: dict[str, Path] = {}
         self._hurry = hurry
-        for directory in (self.outputs, self.hook, top / "home", top / "held"):
+        for directory in (self.outputs, self.hook, top / "home", top / "held", top / "sent"):
             directory.mkdir(parents=True)
         shutil.copy(crash_hook.__file__, self.hook / "sitecustomize.py")
         self.orders([])
