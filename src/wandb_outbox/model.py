@@ -435,6 +435,10 @@ class Run:
     """A person wants to see every content of it before it is sent."""
     forced: bool
     """A person asked for it by ``upload`` or ``release``: holds do not apply to the approved fingerprint."""
+    verdict_since: float | None
+    """Since when completion has said ``verdict``, while it waits; ``None``: it has not judged this content yet."""
+    look_at: float | None
+    """When the look that recorded the reason was to be repeated, if nothing is seen before."""
 
 
 def run_id(site: str, path: str, incarnation: int) -> str:

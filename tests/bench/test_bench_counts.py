@@ -180,7 +180,7 @@ def test_statements_of_a_state_change(tmp_path: Path, monkeypatch: pytest.Monkey
         "add",
         lambda: store.add(path="/o/a", root="/o", kind=Kind.FOLDER, format="plain", birth="1:1", site="s", now=1.0),
     )
-    step("note", lambda: store.note(1, waits, format="plain", root="/o"))
+    step("note", lambda: store.note(1, waits, format="plain", root="/o", now=1.0))
     step("enqueue", lambda: store.enqueue(1, done, content, now=1.0))
     step("claim", lambda: store.claim("c", now=2.0, suspects=False))
     step("contact", lambda: store.contact(1, "c", run_id="r", incarnation=0))

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unhurried import unhurried
 
-from wandb_outbox.detect.completion import CONFIRM, LINGER, WEAK_CONFIRM, Look, Patience, Trace, advance, judge
+from wandb_outbox.detect.completion import (
+    CONFIRM,
+    LINGER,
+    WEAK_CONFIRM,
+    Look,
+    Patience,
+    Trace,
+    advance,
+    judge,
+    left_ago,
+)
 from wandb_outbox.model import FileStat, FormatEvidence, Judgement, Snapshot, Verdict, WriterEvidence, Writers
 
 DAY = 86_400.0
@@ -53,10 +63,20 @@ class Folder:
         self.snapshot = content(version, changed=self.wall)
         return self
 
-    def look(self, writers: WriterEvidence) -> Folder:
-        """One look."""
-        self.trace = advance(self.trace, Look(self.tick, self.snapshot, writers))
+    def look(self, writers: WriterEvidence, *, left_ago: float | None = None) -> Folder:
+        """One look; ``left_ago`` is what an earlier process knew of a writer."""
+        self.trace = advance(self.trace, Look(self.tick, self.snapshot, writers), left_ago=left_ago)
         return self
+
+    def then(
+        self, writers: WriterEvidence, version: int, seconds: float, jump: float, *, left_ago: float | None = None
+    ) -> Folder:
+        """Time passes, the wall clock jumps, the content is this, and one look."""
+        self.wait(seconds)
+        self.wall += jump
+        if self.snapshot.files[0].size != version:
+            self.change(version)
+        return self.look(writers, left_ago=left_ago)
 
     def judge(self, evidence: FormatEvidence = NOTHING, *, reopened: bool = False) -> Judgement:
         """What follows from the looks so far."""
@@ -186,6 +206,49 @@ def test_a_resumed_run_gets_its_grace_again() -> None:
     assert folder.judge(FAILED).look_again_in == pytest.approx(60 - 1)
 
 
+def test_a_change_after_the_writers_end_gives_no_less_than_the_grace() -> None:
+    """Whoever cleans up in the folder of a run that died prolongs the grace, and never shortens it."""
+    folder = Folder().look(HELD_OPEN).wait(1).look(FREE).wait(30).change(2).look(FREE).wait(20).look(FREE)
+    assert folder.judge(FAILED).look_again_in == pytest.approx(60 - 20)
+
+
+def test_a_writer_that_an_earlier_process_saw_gets_its_whole_grace_from_the_first_look_without_it() -> None:
+    """A run that was silent for hours and died while the daemon was away may have died just now."""
+    folder = Folder().wait(3600).look(FREE, left_ago=0.0).wait(CONFIRM).look(FREE)
+    found = folder.judge(FAILED)
+    assert found.verdict is Verdict.SETTLING
+    assert found.look_again_in == pytest.approx(60 - CONFIRM)
+    assert folder.wait(60).look(FREE).judge(FAILED).verdict is Verdict.CRASHED
+
+
+def test_an_earlier_process_that_saw_the_end_leaves_the_rest_of_the_grace() -> None:
+    """Commands that run for less than the grace, one after the other, come to an end all the same."""
+    folder = Folder().wait(3600).look(FREE, left_ago=45.0).wait(CONFIRM).look(FREE)
+    assert folder.judge(FAILED).look_again_in == pytest.approx(60 - 45 - CONFIRM)
+
+
+def test_what_an_earlier_process_saw_counts_for_the_first_look_only() -> None:
+    """Later looks have seen for themselves."""
+    folder = Folder().wait(3600).look(FREE).wait(CONFIRM).look(FREE, left_ago=0.0)
+    assert folder.judge(FAILED).verdict is Verdict.CRASHED
+
+
+@pytest.mark.parametrize(
+    ("verdict", "since", "ago"),
+    [
+        ("writing", NOW - 500, 0.0),
+        ("settling", NOW - 500, 500.0),
+        ("settling", NOW + DAY, 0.0),  # the clock was put back
+        ("complete", NOW - 500, None),
+        ("crashed", NOW - 500, None),
+        ("writing", None, None),  # a row that nobody has judged yet
+    ],
+)
+def test_the_row_says_how_long_a_writer_is_gone_at_most(verdict: str, since: float | None, ago: float | None) -> None:
+    """Writing: it may have ended just now. Settling: nobody was seen since. Anything else: nothing is known."""
+    assert left_ago(verdict, since, now=NOW) == ago
+
+
 def test_done_beats_failed() -> None:
     """An experiment that ended well after trouble in between is complete."""
     assert quiet_and_free(61).judge(FormatEvidence(done="done", failed="failed")).verdict is Verdict.COMPLETE
@@ -310,15 +373,11 @@ looks = st.tuples(
 evidences = st.sampled_from([NOTHING, DONE, FAILED, INCOMPLETE, DONE_INCOMPLETE])
 
 
-def follow(steps: list[tuple[WriterEvidence, int, float, float]]) -> Folder:
+def follow(steps: list[tuple[WriterEvidence, int, float, float]], *, left_ago: float | None = None) -> Folder:
     """The folder after these looks."""
     folder = Folder()
-    for writers, version, seconds, jump in steps:
-        folder.wait(seconds)
-        folder.wall += jump
-        if folder.snapshot.files[0].size != version:
-            folder.change(version)
-        folder.look(writers)
+    for step in steps:
+        folder.then(*step, left_ago=left_ago)
     return folder
 
 
@@ -363,6 +422,22 @@ def test_a_final_verdict_needs_two_agreeing_looks(
     assert last is not HELD_OPEN
     if last is FREE:
         assert before is FREE
+
+
+@unhurried
+@given(st.lists(looks, min_size=1, max_size=8), st.none() | st.floats(0, 1e3), evidences)
+def test_nobody_is_called_crashed_within_the_grace_of_a_writer_that_somebody_saw(
+    steps: list[tuple[WriterEvidence, int, float, float]], ago: float | None, evidence: FormatEvidence
+) -> None:
+    """Whatever the clock does and whoever saw it, this process or the one before: the whole grace since its last sign."""
+    first, *rest = steps
+    folder = follow([first], left_ago=ago)
+    seen = folder.tick if first[0] is HELD_OPEN else None if ago is None else folder.tick - ago
+    for writers, version, seconds, jump in rest:
+        folder.then(writers, version, seconds, jump)
+        seen = folder.tick if writers is HELD_OPEN else seen
+    if folder.judge(evidence).verdict is Verdict.CRASHED and seen is not None:
+        assert folder.tick - seen >= PATIENCE.crash_grace
 
 
 @unhurried

@@ -570,6 +570,57 @@ def test_a_run_that_is_resumed_within_the_grace_is_not_crashed(world: World) -> 
         assert world.run(path).verdict == "writing"
 
 
+def test_a_writer_seen_before_a_restart_gets_its_grace_from_the_first_look_after_it(world: World) -> None:
+    """It was silent for an hour and died while no daemon was there: nobody knows how long ago."""
+    world.start()
+    path = world.crashed("run")
+    with holding(path / "run.log", os.O_WRONLY | os.O_APPEND):
+        world.settle(5)
+        world.step(3600)
+        assert world.run(path).verdict == "writing"
+    world.start().settle(GRACE - 5)
+    assert world.run(path).verdict == "settling"
+    world.settle(20)
+    assert world.run(path).verdict == "crashed"
+
+
+def test_a_restart_within_the_grace_goes_on_counting_it(world: World) -> None:
+    """Short passes one after the other bring a crashed run in, and none of them gives it less than its grace."""
+    world.start()
+    path = world.crashed("run")
+    with holding(path / "run.log", os.O_WRONLY | os.O_APPEND):
+        world.step(3600)
+        assert world.run(path).verdict == "writing"
+    for _ in range(3):
+        world.start().settle(GRACE / 4)
+        assert world.run(path).verdict == "settling"
+    world.start().settle(GRACE / 4 + 10)
+    assert world.run(path).verdict == "crashed"
+
+
+def test_a_run_that_is_renamed_after_it_died_gets_its_whole_grace(world: World) -> None:
+    """Who saw the writer knew the folder under another name."""
+    world.start(watch=True)
+    path = world.crashed("run")
+    with holding(path / "run.log", os.O_WRONLY | os.O_APPEND):
+        world.step(3600)
+        assert world.run(path).verdict == "writing"
+    renamed = path.rename(world.top / "renamed")
+    world.until_event(renamed, State.WRITING)
+    world.settle(GRACE - 20)
+    assert world.run(renamed).verdict == "settling"
+    world.settle(40)
+    assert world.run(renamed).verdict == "crashed"
+
+
+def test_a_crash_that_was_over_before_anybody_looked_waits_for_nothing(world: World) -> None:
+    """A daemon that is started a day later takes it at the second look."""
+    path = world.crashed("run")
+    world.tick += DAY
+    world.start().settle(3)
+    assert world.run(path).verdict == "crashed"
+
+
 def test_under_a_scheduler_that_requeues_the_grace_is_longer(world: World) -> None:
     """What Slurm leaves in the folder tells."""
     world.start()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,9 @@ def test_reasons_and_errors_may_name_a_path_that_is_not_utf8(store: Store) -> No
     """What is said of such a folder is kept for people, and neither detection nor delivery stops at it."""
     path = os.fsdecode(b"/outputs/\xff")
     run = add(store, path)
-    assert store.note(run.key, Judgement(Verdict.WRITING, f"{path} may not be read"), format="plain", root="/outputs")
+    assert store.note(
+        run.key, Judgement(Verdict.WRITING, f"{path} may not be read"), format="plain", root="/outputs", now=NOW
+    )
     assert again(store, run).reason == "/outputs/? may not be read"
     assert store.enqueue(run.key, Judgement(Verdict.COMPLETE, f"{path} is done"), content(), now=NOW)
     claim(store)
@@ -155,20 +158,35 @@ def test_times_and_queues_are_told(store: Store) -> None:
 def test_a_note_is_written_only_when_it_says_something_new(store: Store, where: StateDir) -> None:
     """A folder that is looked at every thirty seconds for a week writes nothing to the disk."""
     run = add(store)
-    assert store.note(run.key, WRITING, format="hydra", root="/outputs")
+    assert store.note(run.key, WRITING, format="hydra", root="/outputs", now=NOW)
     with sqlite3.connect(where.database) as other:
         before = other.execute("PRAGMA data_version").fetchone()
-        assert not store.note(run.key, WRITING, format="hydra", root="/outputs")
+        assert not store.note(run.key, WRITING, format="hydra", root="/outputs", now=NOW)
         assert other.execute("PRAGMA data_version").fetchone() == before
     other.close()
     found = again(store, run)
     assert (found.verdict, found.reason, found.format) == ("writing", WRITING.reason, "hydra")
 
 
+def test_a_note_keeps_since_when_its_verdict_is_said(store: Store) -> None:
+    """Another reason, or the same verdict again, is no new verdict; a change of the content ends it."""
+    run = add(store)
+    assert (run.verdict_since, run.look_at) == (None, None)
+    settling = Judgement(Verdict.SETTLING, "changed 1 s ago")
+    steps = [(WRITING, 10.0), (replace(WRITING, reason="another file"), 10.0), (settling, 30.0), (settling, 30.0)]
+    for number, (judgement, since) in enumerate(steps, start=1):
+        store.note(run.key, judgement, format="plain", root=None, now=number * 10.0, look_at=number * 10.0 + 5)
+        assert again(store, run).verdict_since == since
+    assert again(store, run).look_at == 35.0  # the last note said nothing new
+    store.enqueue(run.key, COMPLETE, content(), now=NOW)
+    store.reopen(run.key, "changed")
+    assert again(store, run).verdict_since is None
+
+
 def test_a_note_never_touches_a_row_that_is_decided(store: Store) -> None:
     """A late look changes nothing of what is queued."""
     run = queue(store)
-    assert not store.note(run.key, WRITING, format="plain", root="/outputs")
+    assert not store.note(run.key, WRITING, format="plain", root="/outputs", now=NOW)
     assert again(store, run) == run
 
 

@@ -130,7 +130,7 @@ class Outbox(RuleBasedStateMachine):
     @rule(key=keys)
     def note(self, key: int) -> None:
         """A look says that somebody writes."""
-        self.store.note(key, WRITING, format="plain", root="/outputs")
+        self.store.note(key, WRITING, format="plain", root="/outputs", now=NOW)
         if self.rows[key].state is State.WRITING:
             self.rows[key].gone = False
 

@@ -45,38 +45,62 @@ class Trace:
     """What the looks so far add up to; all times are ticks.
 
     ``same_since``: the first look that saw today's content. ``free_since``: the first look that found nobody
-    writing and today's content, with no writer seen since. ``writer_seen``: the last look that found a writer.
+    writing and today's content, with no writer seen since. ``left``: since when, at the earliest, a writer that
+    somebody saw is gone (by now, while it is there); ``None`` when nobody saw one.
     """
 
     snapshot: Snapshot
     writers: WriterEvidence
     same_since: float
     free_since: float | None
-    writer_seen: float | None
+    left: float | None
     looked: float
 
 
-def advance(trace: Trace | None, look: Look) -> Trace:
-    """The trace with one more look in it."""
+def advance(trace: Trace | None, look: Look, *, left_ago: float | None = None) -> Trace:
+    """The trace with one more look in it.
+
+    ``left_ago`` counts for the first look only: so many seconds ago, at the earliest, a writer ended whom somebody saw
+    before this trace began (0: it may have ended just now); ``None`` when nobody did.
+    """
     if trace is None:
-        trace = Trace(look.snapshot, look.writers, look.tick, None, None, look.tick)
-    if not trace.snapshot.same_bytes_as(look.snapshot):
-        trace = replace(trace, snapshot=look.snapshot, same_since=look.tick, free_since=None)
+        left = None if left_ago is None else look.tick - max(0.0, left_ago)
+        trace = Trace(look.snapshot, look.writers, look.tick, None, left, look.tick)
+        unbroken = True
+    else:
+        unbroken = trace.writers.writers is Writers.FREE
+        if not trace.snapshot.same_bytes_as(look.snapshot):
+            unbroken = False
+            trace = replace(trace, snapshot=look.snapshot, same_since=look.tick, free_since=None)
     free_since = trace.free_since
-    writer_seen = trace.writer_seen
+    left = trace.left
     if look.writers.writers is Writers.FREE:
         free_since = look.tick if free_since is None else free_since
     else:
         free_since = None
-        writer_seen = look.tick if look.writers.writers is Writers.WRITER else writer_seen
+        unbroken = False
+    if look.writers.writers is Writers.WRITER or (left is not None and not unbroken):
+        left = look.tick
     return replace(
-        trace,
-        snapshot=look.snapshot,
-        writers=look.writers,
-        free_since=free_since,
-        writer_seen=writer_seen,
-        looked=look.tick,
+        trace, snapshot=look.snapshot, writers=look.writers, free_since=free_since, left=left, looked=look.tick
     )
+
+
+def left_ago(verdict: str, since: float | None, *, now: float) -> float | None:
+    """How many seconds ago, at the earliest, a writer ended whom somebody saw, by what the last look recorded.
+
+    ``verdict`` has been said since ``since``, before this process began; ``None``: nothing was said yet. While it was
+    ``writing`` somebody may have been there until just now; since it is ``settling`` nobody was seen.
+    """
+    if since is None:
+        return None
+    match verdict:
+        case Verdict.WRITING:
+            return 0.0
+        case Verdict.SETTLING:
+            return max(0.0, now - since)
+        case _:
+            return None
 
 
 def judge(
@@ -130,9 +154,9 @@ def _judge_free(trace: Trace, evidence: FormatEvidence, patience: Patience, quie
             )
         return Judgement(Verdict.COMPLETE, f"{evidence.done}; nobody writes to it", None, "ok")
     if evidence.failed is not None:
-        # Grace counts from the writer's end, which was before the first look that found nobody; where we never saw a
+        # Grace counts from the writer's end, which was before the first look that found nobody; where nobody ever saw a
         # writer, from the last change.
-        silent = quiet if trace.writer_seen is None else min(quiet, free_for)
+        silent = quiet if trace.left is None else min(quiet, tick - trace.left)
         if silent < patience.crash_grace:
             return Judgement(
                 Verdict.SETTLING,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from wandb_outbox.detect.completion import LINGER, Look, Patience, Trace, advance, judge
+from wandb_outbox.detect.completion import LINGER, Look, Patience, Trace, advance, judge, left_ago
 from wandb_outbox.detect.mounts import file_system_type, is_remote
 from wandb_outbox.detect.scan import Found, Recognise, look, scan
 from wandb_outbox.detect.watch import GATHER, Sighting, Watcher
@@ -463,7 +463,9 @@ class Intake:
         writers = probe_writers(tracked.path, taken, leases=self._policy.leases, find=self._holders.find)
         if writers.writers is Writers.UNKNOWN and self.main_ended:
             writers = WriterEvidence(Writers.FREE, "the main container has ended")
-        tracked.trace = advance(tracked.trace, Look(self._tick(), taken, writers))
+        # What an earlier process, or this one under the folder's earlier name, saw of a writer is in the row only.
+        before = left_ago(run.verdict, run.verdict_since, now=self._now())
+        tracked.trace = advance(tracked.trace, Look(self._tick(), taken, writers), left_ago=before)
         # While somebody writes, what the folder says of its end matters only for telling that a writer lingers.
         lively = writers.writers is Writers.WRITER and self._now() - taken.newest_ctime_ns / 1e9 < LINGER
         found = FormatEvidence()
@@ -530,7 +532,7 @@ class Intake:
 
     def _apply(self, tracked: Tracked, run: Run, judgement: Judgement, taken: Snapshot, found: FormatEvidence) -> None:
         if run.format != tracked.format:
-            self._store.note(run.key, judgement, format=tracked.format, root=tracked.root.path)
+            self._note(tracked, run, judgement, None)
         match judgement.verdict:
             case Verdict.COMPLETE | Verdict.CRASHED if upload_wish(tracked.path, taken) == "never":
                 self._store.skip(run.key, "outbox.yaml says upload: never", judgement, taken)
@@ -543,10 +545,11 @@ class Intake:
             case Verdict.STALLED:
                 self._store.enqueue(run.key, judgement, taken, now=self._now(), hold=judgement.reason)
             case _:
-                self._store.note(run.key, judgement, format=tracked.format, root=tracked.root.path)
                 wait = judgement.look_again_in
                 rhythm = self._rhythm(tracked)
-                tracked.due = self._tick() + (rhythm if wait is None else min(wait, rhythm))
+                wait = rhythm if wait is None else min(wait, rhythm)
+                self._note(tracked, run, judgement, wait)
+                tracked.due = self._tick() + wait
                 return
         step("intake.queued")
         tracked.trace = None
@@ -559,6 +562,13 @@ class Intake:
         # What waits for its turn stays in sight: by its events, else like one at rest.
         if after is not None and (after.state is not State.QUEUED or not tracked.watched):
             self._settle_down(tracked)
+
+    def _note(self, tracked: Tracked, run: Run, judgement: Judgement, wait: float | None) -> bool:
+        now = self._now()
+        return self._store.note(
+            run.key, judgement, format=tracked.format, root=tracked.root.path, now=now,
+            look_at=None if wait is None else now + wait,
+        )  # fmt: skip
 
     def _rhythm(self, tracked: Tracked) -> float:
         """Seconds until a folder is looked at without an event; without events at all, sooner the newer its content."""
@@ -655,7 +665,7 @@ class Intake:
             )  # fmt: skip
         judgement = Judgement(Verdict.WRITING, f"{error.message}; {error.hint}" if error.hint else error.message)
         tracked.judgement = judgement
-        if self._store.note(run.key, judgement, format=tracked.format, root=tracked.root.path):
+        if self._note(tracked, run, judgement, self._policy.rescan):
             self._log("folder-unreadable", path=tracked.path, reason=error.message)
         self._schedule(tracked, self._tick() + self._policy.rescan)
 

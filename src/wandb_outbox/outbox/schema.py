@@ -19,6 +19,8 @@ MIGRATIONS: tuple[str, ...] = (
                               ('writing', 'held', 'queued', 'uploading', 'uploaded', 'failed', 'skipped')),
       reason                TEXT NOT NULL,
       verdict               TEXT NOT NULL,
+      verdict_since         REAL,                         -- while it waits; NULL: this content is not judged yet
+      look_at               REAL,                         -- when the look that gave the reason was to be repeated
       outcome               TEXT NOT NULL DEFAULT 'unknown',
       judged                TEXT NOT NULL DEFAULT '',     -- why completion said what it said
       run_id                TEXT NOT NULL UNIQUE,

@@ -30,7 +30,7 @@ _COLUMNS = (
     "key, path, root, kind, format, birth, state, reason, verdict, outcome, judged, run_id, revision, incarnation, "
     "fingerprint, files, bytes, first_seen, completed_at, attempts, next_attempt_at, overrides, error_class, "
     "error_message, error_hint, entity, project, name, url, artifact, digest, delivered_fingerprint, uploaded_at, "
-    "warnings, claim, contacted, suspect, gone, by_person, hold, forced"
+    "warnings, claim, contacted, suspect, gone, by_person, hold, forced, verdict_since, look_at"
 )
 
 PAGE = 2000
@@ -342,12 +342,25 @@ class Store:
             raise OutboxError(f"{path}: the outbox lost the row that it just wrote")
         return run
 
-    def note(self, key: int, judgement: Judgement, *, format: str, root: str | None) -> bool:  # noqa: A002
-        """Keep the newest verdict and reason of a row that waits; writes only when something is new."""
+    def note(
+        self,
+        key: int,
+        judgement: Judgement,
+        *,
+        format: str,  # noqa: A002
+        root: str | None,
+        now: float,
+        look_at: float | None = None,
+    ) -> bool:
+        """Keep the newest verdict and reason of a row that waits, and since when; writes only when something is new.
+
+        ``look_at``: when it is looked at again without a sighting.
+        """
         return self._change(
-            "UPDATE runs SET verdict = ?2, reason = ?3, format = ?4, root = ?5, gone = 0 WHERE key = ?1 AND state = 'writing' "
-            "AND (verdict <> ?2 OR reason <> ?3 OR format <> ?4 OR root IS NOT ?5 OR gone <> 0)",
-            key, judgement.verdict.value, judgement.reason, format, None if root is None else os.fsencode(root),
+            "UPDATE runs SET verdict_since = iif(verdict = ?2, coalesce(verdict_since, ?6), ?6), verdict = ?2, reason = ?3, "
+            "format = ?4, root = ?5, gone = 0, look_at = ?7 WHERE key = ?1 AND state = 'writing' "
+            "AND (verdict <> ?2 OR verdict_since IS NULL OR reason <> ?3 OR format <> ?4 OR root IS NOT ?5 OR gone <> 0)",
+            key, judgement.verdict.value, judgement.reason, format, None if root is None else os.fsencode(root), now, look_at,
         )  # fmt: skip
 
     def enqueue(
@@ -392,7 +405,8 @@ class Store:
     def reopen(self, key: int, reason: str) -> bool:
         """The folder changed: back to ``writing``; after an upload the receipt is kept meanwhile."""
         return self._change(
-            "UPDATE runs SET state = 'writing', verdict = 'writing', reason = ?2, forced = 0, gone = 0 WHERE key = ?1 "
+            "UPDATE runs SET state = 'writing', verdict = 'writing', verdict_since = NULL, reason = ?2, forced = 0, gone = 0 "
+            "WHERE key = ?1 "
             "AND (state IN ('held', 'queued', 'uploaded', 'failed') OR (state = 'skipped' AND by_person = 0))",
             key, reason,
         )  # fmt: skip
@@ -404,7 +418,8 @@ class Store:
             return False
         incarnation = self._free_incarnation(site, run.path, run.incarnation + (1 if run.contacted else 0))
         return self._change(
-            "UPDATE runs SET state = 'writing', verdict = 'writing', reason = ?2, birth = ?3, incarnation = ?4, run_id = ?5, "
+            "UPDATE runs SET state = 'writing', verdict = 'writing', verdict_since = NULL, reason = ?2, birth = ?3, "
+            "incarnation = ?4, run_id = ?5, "
             "revision = 0, fingerprint = '', contacted = 0, suspect = 0, gone = 0, forced = 0, overrides = '{}', attempts = 0, "
             "url = NULL, artifact = NULL, digest = NULL, delivered_fingerprint = NULL, uploaded_at = NULL, "
             "error_class = NULL, error_message = NULL, error_hint = NULL, outcome = 'unknown' "
@@ -588,7 +603,7 @@ class Store:
         """The folder changed while it was uploaded: back to ``writing``; what was sent is not called uploaded."""
         with self._transaction():
             done = self._change(
-                "UPDATE runs SET state = 'writing', verdict = 'writing', claim = NULL, reason = ?3 "
+                "UPDATE runs SET state = 'writing', verdict = 'writing', verdict_since = NULL, claim = NULL, reason = ?3 "
                 "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
                 key, claim, error.message,
             )  # fmt: skip
