@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.world import REPOSITORY
 
-NAMES = ("backlog", "artifacts", "crowd", "startup", "commands", "outbox", "neighbour", "first_byte")
+NAMES = ("backlog", "artifacts", "crowd", "startup", "commands", "outbox", "neighbour", "first_byte", "planning")
 """Each is a module with ``run(*, quick)``, in the order of the table."""
 
 

@@ -50,6 +50,12 @@ HOW: Mapping[str, str] = {
         "outboxes, in turn, a hundred lives of a folder at a time: `add` (first seen), `claim` (oldest due), `complete` "
         "(receipt recorded); rates are calls a second."
     ),
+    "planning": (
+        "One plan in a fresh process: reading, counting, the table of the samples, the names, the files. A small folder of the "
+        "same kind is planned before, so that imports and first uses do not count. Memory is what the most resident memory "
+        "(VmHWM) grew by. Formulas and token alternatives are the worst case for a reader that looks for quotes and brackets. "
+        "`json.load` in a process of its own only parses the file; its memory is anonymous memory, sampled."
+    ),
     "commands": (
         "Each command as a process of its own, from its start to its end, in turn with `python -c 'import typer'` in a "
         "virtual environment that holds it; output goes into a pipe. No daemon runs. `wandb status` is shown for scale."

@@ -106,8 +106,13 @@ class _Splitter:
     others, and a list of 200 MB needs no more memory than its largest element.
     """
 
-    _outside = re.compile(rb'["\[\]{}]')
-    _inside = re.compile(rb'["\\]')
+    # Repeats never give back what they took (++, *+), so each pattern is linear whatever stands in the file.
+    _string = rb'"(?:[^"\\]++|\\.)*+"'
+    _flat = rb'[^"\[\]{}]++|' + _string
+    _between_elements = re.compile(rb"(?:%b)*+" % _flat, re.DOTALL)
+    # Inside an element, innermost objects and lists are passed whole: they are most of the brackets.
+    _in_element = re.compile(rb"(?:%b|[\[{](?:%b)*+[\]}])*+" % (_flat, _flat), re.DOTALL)
+    _in_text = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
     def __init__(self) -> None:
         self.not_a_list = False
@@ -134,23 +139,23 @@ class _Splitter:
             chunk = file.read(_CHUNK)
 
     def _feed(self, chunk: bytes) -> Iterator[bytes]:
-        start, position = 0, self._skip
-        self._skip = 0
-        while self._depth:
-            found = (self._inside if self._in_string else self._outside).search(chunk, position)
-            if found is None:
+        start, position = 0, 0
+        if self._in_string:
+            position = self._end_of_string(chunk, self._skip)
+        while self._depth and position < len(chunk):
+            passing = self._in_element if self._depth >= _IN_ELEMENT else self._between_elements
+            position = passing.match(chunk, position).end()  # type: ignore[union-attr]  # it matches nothing, too
+            if position == len(chunk):
                 break
-            token, position = found.group(), found.end()
-            if token == b"\\":
-                position += 1
-                self._skip = int(position > len(chunk))
-            elif token == b'"':
-                self._in_string = not self._in_string
+            token, position = chunk[position : position + 1], position + 1
+            if token == b'"':
+                # A string that ends in this chunk would have been passed.
+                position = self._end_of_string(chunk, position)
             elif token in b"[{":
                 self._depth += 1
                 if self._depth == _IN_ELEMENT:
-                    self._between(chunk[start : found.start()])
-                    start = found.start()
+                    self._between(chunk[start : position - 1])
+                    start = position - 1
             else:
                 self._depth -= 1
                 if self._depth == _IN_ELEMENT - 1:
@@ -160,6 +165,13 @@ class _Splitter:
             self._keep(chunk[start:])
         elif self._depth:
             self._between(chunk[start:])
+
+    def _end_of_string(self, chunk: bytes, position: int) -> int:
+        """Where the string that goes on at ``position`` has ended; the chunk's end, if it goes on in the next."""
+        end = self._in_text.match(chunk, position).end()  # type: ignore[union-attr]  # it matches nothing, too
+        self._in_string = chunk[end : end + 1] != b'"'
+        self._skip = int(self._in_string and end < len(chunk))
+        return len(chunk) if self._in_string else end + 1
 
     def _keep(self, part: bytes) -> None:
         self._too_large = self._too_large or len(self._element) + len(part) > MAX_SAMPLE
