@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from children import NOBODY, Child, holding, public_directory, python, run_python, until
 
-from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type, is_remote
+from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type, find_type, is_remote
 from wandb_outbox.detect.writers import find_holders, ignore_lease_breaks, probe_lease, probe_order, probe_writers
 from wandb_outbox.folder import Selection, snapshot
 from wandb_outbox.model import Snapshot, WriterEvidence, Writers
@@ -342,6 +342,49 @@ def test_the_file_system_agrees_with_stat1(tmp_path: Path) -> None:
     name = said.stdout.strip()
     names = {"ext2/ext3": {"ext2", "ext3", "ext4"}, "overlayfs": {"overlay"}}
     assert file_system_type(str(tmp_path)) in names.get(name, {name})
+
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+31 22 0:27 / /data rw,relatime shared:9 - btrfs /dev/vdb rw,subvolid=5,subvol=/
+40 22 0:52 / /home rw,relatime shared:20 - nfs4 server:/export/home rw,vers=4.2,hard,proto=tcp
+41 40 0:53 / /home/alice/cloud rw,nosuid,nodev shared:21 - fuse.sshfs alice@box:/cloud rw,user_id=1000
+42 22 0:54 / /mnt/with\\040blank rw - 9p host rw,trans=virtio
+43 22 254:0 /srv/outputs /outputs ro,relatime - ext4 /dev/vda rw
+44 22 0:55 / /scratch rw - lustre 10.0.0.1@tcp:/scratch rw,flock
+45 22 0:56 / /gpfs rw - gpfs fs0 rw
+46 22 0:57 / /merged rw - overlay overlay rw,lowerdir=/a,upperdir=/b,workdir=/c
+47 22 0:58 / /shared rw - virtiofs shared rw
+""".splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "device", "kind", "remote", "leases"),
+    [
+        ("/srv/outputs/run", "254:0", "ext4", False, True),
+        ("/outputs/run", "254:0", "ext4", False, True),  # a read-only bind mount of the same
+        ("/data/sub/volume/run", "0:99", "btrfs", False, True),  # a subvolume: its device stands in no line
+        ("/merged/run", "0:57", "overlay", False, True),
+        ("/home/bob/outputs", "0:52", "nfs4", True, False),
+        ("/home/alice/cloud/outputs", "0:53", "fuse.sshfs", True, False),
+        ("/mnt/with blank/outputs", "0:54", "9p", True, False),
+        ("/mnt/with blank/outputs", "0:99", "9p", True, False),
+        ("/scratch/alice/outputs", "0:55", "lustre", True, False),
+        ("/gpfs/outputs", "0:56", "gpfs", True, False),
+        ("/shared/outputs", "0:58", "virtiofs", True, False),
+    ],
+)
+def test_what_a_mount_allows_follows_from_its_type(
+    path: str, device: str, kind: str, remote: bool, leases: bool
+) -> None:
+    """Network file systems are polled, and no lease is asked for there; bind mounts and subvolumes are what they lie on."""
+    found = find_type(MOUNTS, device, path)
+    assert (found, is_remote(found), found in LEASE_TYPES) == (kind, remote, leases)
+
+
+def test_no_type_is_polled_and_trusted_with_leases() -> None:
+    """Where other machines write, a lease that is granted proves nothing."""
+    assert not [kind for kind in LEASE_TYPES if is_remote(kind)]
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "lustre", "fuse", "fuse.sshfs", "fuse.s3fs", "virtiofs", "9p"])

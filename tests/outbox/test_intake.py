@@ -722,9 +722,25 @@ def test_when_the_main_container_has_ended_nobody_writes_any_more(world: World) 
     path = world.folder("run")
     world.settle(30)
     assert world.state(path) == "writing"
+    assert not world.intake.settling()
     world.intake.end_of_main()
+    assert world.intake.settling()  # whoever is about to stop has to wait for what is said now
     world.settle(5)
     assert world.state(path) == "queued"
+
+
+def test_the_end_of_the_main_container_finds_what_nobody_has_seen_yet(world: World) -> None:
+    """A folder made since the last rescan, and one that had stalled: both are brought in before the pod is gone."""
+    world.start(leases=False)
+    stalled = world.folder("stalled")
+    world.settle(30)
+    world.step(6 * 3600)
+    world.settle(5)
+    assert world.run(stalled).verdict == "stalled"
+    new = world.folder("new")
+    world.intake.end_of_main()
+    world.settle(15)
+    assert [world.state(path) for path in (stalled, new)] == ["queued", "queued"]
 
 
 def test_a_rule_of_the_root_can_say_when_it_is_done(world: World) -> None:

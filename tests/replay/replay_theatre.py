@@ -187,7 +187,8 @@ class Theatre:
     """A stage below ``top`` and a daemon that watches ``top/outputs``, or the given roots.
 
     ``server`` is the environment that points to a server; without one nobody listens, and what is finished stays queued.
-    ``settings`` is the text of the configuration file, ``environ`` more of the environment.
+    ``settings`` is the text of the configuration file, ``environ`` more of the environment, ``options`` more of the
+    command line; ``launch`` turns the words after ``wandb-outbox`` into the command that starts the daemon.
     """
 
     def __init__(
@@ -199,6 +200,8 @@ class Theatre:
         roots: Sequence[str] = ("outputs",),
         settings: str = "",
         environ: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+        launch: Callable[[Sequence[str]], list[str]] | None = None,
     ) -> None:
         self.top = top
         self.timing = timing or Timing()
@@ -230,6 +233,8 @@ class Theatre:
             **(environ or {}),
         }
         self._options = ["--config", str(config), "--state-dir", self.state_dir.path]
+        self._words = ["watch", *self._options, *options, *map(str, self._roots)]
+        self._launch = launch or (lambda words: [sys.executable, "-m", "wandb_outbox", *words])
 
     def __enter__(self) -> Self:
         return self
@@ -248,16 +253,20 @@ class Theatre:
 
     @property
     def daemon_pid(self) -> int:
-        """The daemon's process id."""
+        """The daemon's process id: that of the innermost process where something else had to start it."""
         assert self._daemon is not None
-        return self._daemon.pid
+        pid = self._daemon.pid
+        while _command(pid) == "unshare":
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+                (pid,) = map(int, children.read().split())
+        return pid
 
     def start_daemon(self) -> None:
         """Start the daemon, and wait until it watches."""
         self._starts += 1
         with self._log_file(self._starts).open("wb") as log:
             self._daemon = subprocess.Popen(
-                [sys.executable, "-m", "wandb_outbox", "watch", *self._options, *map(str, self._roots)],
+                self._launch(self._words),
                 env=self._environ, cwd=self.top, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         deadline = time.monotonic() + 60.0
@@ -269,10 +278,19 @@ class Theatre:
     def stop_daemon(self, number: int = signal.SIGTERM) -> int:
         """End the daemon; its return code."""
         assert self._daemon is not None
-        self._daemon.send_signal(number)
+        os.kill(self.daemon_pid, number)
         code = self._daemon.wait(timeout=30)
         self._daemon = None
         return code
+
+    def command(self, *words: str) -> str:
+        """What a command says that reads the same outbox; it must be content."""
+        done = subprocess.run(
+            [sys.executable, "-m", "wandb_outbox", *words, "--state-dir", self.state_dir.path],
+            env=self._environ, cwd=self.top, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout.decode()
 
     def log(self) -> str:
         """All that every daemon of this theatre has written."""
@@ -465,6 +483,11 @@ class Theatre:
                 if row is not None and row.completed_at and (ending.verdict == "crashed") is crashed:
                     found.append(row.completed_at - self.journal(name).ended)
         return found
+
+
+def _command(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+        return file.read().strip()
 
 
 def early(decision: Decision, journal: Journal, timing: Timing) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 LEASE_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay"})
 """Where a lease probe tells the truth. Elsewhere it may say EINVAL, or EAGAIN for ever (NFSv4)."""
@@ -29,15 +30,20 @@ def file_system_type(path: str) -> str:
             if parent == path:
                 return "unknown"
             path = parent
-    wanted = f" {os.major(device)}:{os.minor(device)} "
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
             lines = mounts.readlines()
     except OSError:
         return "unknown"
+    return find_type(lines, f"{os.major(device)}:{os.minor(device)}", path)
+
+
+def find_type(lines: Sequence[str], device: str, path: str) -> str:
+    """The same from the lines of a ``mountinfo`` (proc(5)) and the path's device, ``"major:minor"``."""
+    wanted = f" {device} "
     # Asked at every look at a folder, so nothing is taken apart that is not needed.
     for line in lines:
-        if wanted in line and line.split(" ", 3)[2] == wanted.strip():
+        if wanted in line and line.split(" ", 3)[2] == device:
             return _type_in(line)
     # btrfs subvolumes have device numbers of their own, which no mount line shows: then the path decides.
     real = os.path.realpath(path)

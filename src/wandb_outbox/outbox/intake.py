@@ -165,7 +165,12 @@ class Intake:
     def end_of_main(self) -> None:
         """The main container has ended (``--sidecar``): look at everything once more in this light."""
         self.main_ended = True
+        self.look_everywhere()
+        for run in self._store.list([State.HELD]):
+            if run.verdict == Verdict.STALLED.value:
+                self.track(run.path)
         for tracked in self._tracked.values():
+            tracked.judgement = None  # what was said before does not count any more: wait for what is said now
             tracked.due = self._tick()
 
     def rescan(self) -> None:
@@ -454,7 +459,7 @@ class Intake:
             self._settle_down(tracked)
             return
         if run.state is not State.WRITING:
-            if taken.fingerprint == run.fingerprint and not self._says_done_now(tracked, run, taken):
+            if taken.fingerprint == run.fingerprint and not self._is_stalled_no_more(tracked, run, taken):
                 if run.state is not State.QUEUED or not tracked.watched:
                     self._settle_down(tracked)
                 return
@@ -477,10 +482,10 @@ class Intake:
         tracked.judgement = judgement
         self._apply(tracked, run, judgement, taken, found)
 
-    def _says_done_now(self, tracked: Tracked, run: Run, taken: Snapshot) -> bool:
-        """Whether a stalled folder says by now that it is finished: ``.outbox-done`` changes no fingerprint."""
+    def _is_stalled_no_more(self, tracked: Tracked, run: Run, taken: Snapshot) -> bool:
+        """Whether a stalled folder can be judged by now: ``.outbox-done``, which changes no fingerprint, or no writer left."""
         stalled = run.state is State.HELD and run.verdict == Verdict.STALLED.value
-        return stalled and self._evidence(tracked, taken).done is not None
+        return stalled and (self.main_ended or self._evidence(tracked, taken).done is not None)
 
     def _format_now(self, tracked: Tracked) -> str:
         """What the folder is by now: at the first sighting what tells its format may not have been there."""
