@@ -149,6 +149,7 @@ class Settings(BaseSettings):
     probe: Literal["lease", "proc"] = "lease"
     site: Annotated[str, Field(min_length=1)] | None = None
     record_host: bool = False
+    state_group: Annotated[str, Field(min_length=1)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     conventions: dict[str, dict[str, Any]] = {}
     """The user's own conventions by their names; what may stand in one is checked by whoever reads it."""

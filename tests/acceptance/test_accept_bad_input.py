@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -277,8 +278,9 @@ def test_state_directory_that_may_not_be_written(bench: Bench) -> None:
     for command, path in (("flush", bench.outputs), ("upload", folder), ("watch", bench.outputs)):
         done = bench.run(command, path, powers=False)
         _refused(done, CONFIG, f"the state directory {bench.state} may not be written by this user")
+    owner = pwd.getpwuid(os.getuid()).pw_name
     retry = bench.run("retry", folder, powers=False)
-    _refused(retry, USAGE, "may not be changed by this user", f"type: sudo -u '#{os.getuid()}' wandb-outbox retry")
+    _refused(retry, USAGE, "may not be changed by this user", f"type: sudo -u {owner} wandb-outbox retry")
     assert [row["state"] for row in bench.list()] == ["queued"]
     assert bench.run("list", powers=False).code == 0
     bench.state.chmod(0)

@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from wandb_outbox.cli.common import complain, named, printable, state_dir_of
+from wandb_outbox.cli.common import complain, named, printable, refuse_foreign, state_dir_of
 from wandb_outbox.errors import UserError
 from wandb_outbox.model import Run, State
-from wandb_outbox.outbox.location import StateDir
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.report import Exit
 
@@ -118,20 +116,11 @@ def _change_each(store: Store, chosen: Sequence[Run], change: Callable[[int], bo
 def _changing(arguments: argparse.Namespace) -> Iterator[Store]:
     """The outbox for changing. Every change is a guarded statement, so it may be made beside a running daemon."""
     state_dir = state_dir_of(arguments)
+    refuse_foreign(state_dir, also_own=True)
     if not os.path.exists(state_dir.database):
         raise UserError(["there is no outbox yet"], hint="it is made by the first `watch`, `flush` or `upload`")
-    store = _writable(state_dir)
+    store = Store.open(state_dir)
     try:
         yield store
     finally:
         store.close()
-
-
-def _writable(state_dir: StateDir) -> Store:
-    if not os.access(state_dir.path, os.W_OK) or not os.access(state_dir.database, os.W_OK):
-        owner = os.stat(state_dir.path).st_uid
-        raise UserError(
-            [f"the outbox in {state_dir.path} may not be changed by this user"],
-            hint=f"type: sudo -u '#{owner}' {' '.join(['wandb-outbox', *sys.argv[1:]])} --state-dir {state_dir.path}",
-        )
-    return Store.open(state_dir)

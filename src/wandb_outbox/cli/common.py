@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +23,39 @@ if TYPE_CHECKING:
 def state_dir_of(arguments: argparse.Namespace) -> StateDir:
     """The state directory that this call is about."""
     return find_state_dir(os.environ, getattr(arguments, "state_dir", None))
+
+
+def refuse_foreign(state_dir: StateDir, *, also_own: bool) -> None:
+    """Raise :class:`UserError` with the line to type, when there is an outbox that this user may not change.
+
+    ``also_own``: even if it is this user's; else that is left to whoever prepares the state directory.
+    """
+    try:
+        found = os.stat(state_dir.database)
+    except PermissionError:
+        found = None
+    except OSError:
+        return  # there is none yet
+    if found is not None and os.access(state_dir.path, os.W_OK) and os.access(state_dir.database, os.W_OK):
+        return
+    try:
+        uid = (found or os.stat(state_dir.path)).st_uid
+    except OSError:
+        whom = "OWNER"  # not even that may be seen
+    else:
+        if uid == os.geteuid() and not also_own:
+            return
+        try:
+            whom = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            whom = f"#{uid}"
+    words = list(sys.argv[1:])
+    if not any(word == "--state-dir" or word.startswith("--state-dir=") for word in words):
+        words += ["--state-dir", state_dir.path]
+    raise UserError(
+        [f"the outbox in {state_dir.path} may not be changed by this user"],
+        hint=f"type: {shlex.join(['sudo', '-u', whom, 'wandb-outbox', *words])}",
+    )
 
 
 def configuration(arguments: argparse.Namespace, *, need_roots: bool, missing_roots: str) -> Loaded:

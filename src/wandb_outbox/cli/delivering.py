@@ -19,6 +19,7 @@ from wandb_outbox.cli.common import (
     overrides_of,
     printable,
     quietly,
+    refuse_foreign,
     state_dir_of,
 )
 from wandb_outbox.errors import ExecutorRunning
@@ -46,6 +47,7 @@ def flush_command(arguments: argparse.Namespace) -> int:
     """One pass over the roots; with the lock in our hands, or through the running daemon."""
     loaded = configuration(arguments, need_roots=True, missing_roots="refuse")
     state_dir = state_dir_of(arguments)
+    refuse_foreign(state_dir, also_own=False)
     stopped = on_interrupt()
     log = configure_log(loaded, default="warning")
     began = time.time()
@@ -79,6 +81,7 @@ def upload_command(arguments: argparse.Namespace) -> int:
     """Deliver the named folders; with the lock in our hands, or through the running daemon."""
     loaded = configuration(arguments, need_roots=False, missing_roots="wait")
     state_dir = state_dir_of(arguments)
+    refuse_foreign(state_dir, also_own=False)
     overrides = overrides_of(arguments)
     # A path is the caller's, and a daemon that takes the request has another working directory.
     paths = [os.path.abspath(path) for path in arguments.dirs]

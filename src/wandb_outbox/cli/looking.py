@@ -75,16 +75,20 @@ def why_command(arguments: argparse.Namespace) -> int:
 
 def wait_command(arguments: argparse.Namespace) -> int:
     """Wait until runs are delivered, or cannot be."""
-    store = Store.read(state_dir_of(arguments))
-    if store is None:
-        return Exit.OK
-    keys = [run.key for run in named(store, arguments)] if arguments.run_queries else None
+    keys: list[int] | None = None
     deadline = None if arguments.timeout is None else time.monotonic() + arguments.timeout
     while True:
+        # Opened anew for each look: what a reader of another user sees of a quiet outbox never changes.
+        store = Store.read(state_dir_of(arguments))
+        if store is None:
+            return Exit.OK
+        if keys is None and arguments.run_queries:
+            keys = [run.key for run in named(store, arguments)]
         if keys is None:
             runs = store.list([State.WRITING, State.QUEUED, State.UPLOADING])
         else:
             runs = [run for run in map(store.get, keys) if run is not None]
+        store.close()
         waiting = [
             run
             for run in runs

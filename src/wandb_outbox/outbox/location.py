@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import grp
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,9 +29,19 @@ class StateDir:
         return os.path.join(self.path, "outbox.db")
 
     @property
+    def database_files(self) -> tuple[str, ...]:
+        """The database and what SQLite keeps beside it while it is open."""
+        return self.database, self.database + "-wal", self.database + "-shm"
+
+    @property
     def lock(self) -> str:
         """Locked by the executor for as long as it lives."""
         return os.path.join(self.path, "lock")
+
+    @property
+    def site(self) -> str:
+        """Who we are, kept apart from the database so that a damaged one does not change it."""
+        return os.path.join(self.path, "site")
 
     @property
     def uploader(self) -> str:
@@ -74,6 +87,69 @@ def prepare_state_dir(state_dir: StateDir) -> None:
             f"the state directory {path} may not be written by this user",
             hint="run the command as its owner, or choose another directory with --state-dir",
         )
+
+
+def share_state(state_dir: StateDir, group: str | None) -> None:
+    """Let the people of ``group`` read what the reading commands need (0750 and 0640), or nobody but us.
+
+    For the executor, once it has made all the files. What the uploader writes stays ours alone. Repeating it changes
+    nothing. Raises :class:`StateUnusable` when there is no such group, or we may not give files to it.
+    """
+    files = [path for path in (*state_dir.database_files, state_dir.lock, state_dir.site) if os.path.lexists(path)]
+    try:
+        _restrict(state_dir.uploader, 0o700)
+        if group is not None:
+            gid = _gid_of(group)
+            # The directory last: before it is open, what is in it is ready.
+            for path in files:
+                _give(path, gid, 0o640)
+            _give(state_dir.path, gid, 0o750)
+            return
+        if os.stat(state_dir.database).st_mode & stat.S_IRGRP:
+            # It was shared by us once; a directory that somebody else made stays as it is. First the directory: the
+            # database's own mode says, until all is done, that there is something to do.
+            _restrict(state_dir.path, 0o700)
+        for path in reversed(files):
+            _restrict(path, 0o600)
+    except OSError as error:
+        raise StateUnusable(
+            f"the state directory {state_dir.path} cannot be opened to the group {group} ({error})"
+            if group is not None
+            else f"the state directory {state_dir.path} cannot be kept from others ({error})",
+            hint="its owner has to belong to the group of `state_group`: `usermod -aG GROUP OWNER`, or Group= of the service",
+        ) from error
+
+
+def keep_group(state_dir: StateDir) -> None:
+    """Give what SQLite has just made beside the database to the database's group; it takes over the mode by itself."""
+    with contextlib.suppress(OSError):  # not ours, or gone again: whoever owns it does the same
+        gid = os.stat(state_dir.database).st_gid
+        for path in state_dir.database_files[1:]:
+            if os.stat(path).st_gid != gid:
+                os.chown(path, -1, gid)
+
+
+def _gid_of(group: str) -> int:
+    try:
+        return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise StateUnusable(
+            f"state_group: there is no group {group!r} on this machine",
+            hint="name a group that exists, or its number; or leave the setting out",
+        ) from None
+
+
+def _give(path: str, gid: int, mode: int) -> None:
+    found = os.stat(path)
+    if found.st_gid != gid:  # a hardened service may not even ask for it
+        os.chown(path, -1, gid)
+    if stat.S_IMODE(found.st_mode) != mode:
+        os.chmod(path, mode)
+
+
+def _restrict(path: str, mode: int) -> None:
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+        os.chmod(path, mode)
 
 
 def disk_full(what: str, error: Exception) -> DiskFull:

@@ -21,7 +21,7 @@ from typing import Any
 from wandb_outbox.errors import OutboxError, StateUnusable
 from wandb_outbox.model import Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
 from wandb_outbox.outbox import schema
-from wandb_outbox.outbox.location import DISK_TROUBLE, StateDir, disk_full
+from wandb_outbox.outbox.location import DISK_TROUBLE, StateDir, disk_full, keep_group
 
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for another connection's write."""
@@ -94,6 +94,7 @@ class Store:
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             store = cls(connection, path=path)
             store._prepare()
+            keep_group(state_dir)
         except (sqlite3.Error, OSError) as error:
             if _is_disk_trouble(error):
                 # Not a matter of configuration: who starts us again finds room again, one day.
@@ -145,28 +146,29 @@ class Store:
             os.stat(path)
         except PermissionError as error:
             # Not "there is none": a service's outbox would look empty to everybody else.
-            raise StateUnusable(
-                f"the outbox {path} may not be read by this user",
-                hint="run the command as the owner of the state directory",
-            ) from error
+            raise _cannot_be_read(path, "it may not be read by this user") from error
         except OSError:
             return None
         escaped = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        quiet = not os.path.exists(path + "-wal") and not os.access(state_dir.path, os.W_OK)
-        try:
-            connection = sqlite3.connect(
-                f"file:{escaped}?mode=ro" + ("&immutable=1" if quiet else ""),
-                uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False,
-            )  # fmt: skip
-            store = cls(connection, path=path)
-            if store._check_version() == 0:
-                store.close()
-                return None  # it is being made just now
-        except sqlite3.Error as error:
-            raise StateUnusable(
-                f"the outbox {path} cannot be read ({error})",
-                hint="run the command as the owner of the state directory",
-            ) from error
+        for pause in (0.01, 0.03, 0.1, None):
+            quiet = not os.path.exists(path + "-wal") and not os.access(state_dir.path, os.W_OK)
+            try:
+                connection = sqlite3.connect(
+                    f"file:{escaped}?mode=ro" + ("&immutable=1" if quiet else ""),
+                    uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False,
+                )  # fmt: skip
+                store = cls(connection, path=path)
+                version = store._check_version()
+            except sqlite3.Error as error:
+                if pause is None:
+                    raise _cannot_be_read(path, str(error)) from error
+                time.sleep(pause)  # an executor came or went just between the two lines
+            else:
+                break
+        keep_group(state_dir)
+        if version == 0:
+            store.close()
+            return None  # it is being made just now
         return store
 
     def close(self) -> None:
@@ -762,6 +764,13 @@ class Store:
 
     def _select(self, where: str, values: Iterable[object] = ()) -> Sequence[Run]:
         return [_run(row) for row in self._query(f"SELECT {_COLUMNS} FROM runs {where}", *values)]
+
+
+def _cannot_be_read(path: str, why: str) -> StateUnusable:
+    return StateUnusable(
+        f"the outbox {path} cannot be read ({why})",
+        hint="run the command as the owner of the state directory, or let the owner set `state_group`",
+    )
 
 
 def _in_states(states: Sequence[State]) -> tuple[str, tuple[str, ...]]:

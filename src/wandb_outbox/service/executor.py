@@ -24,7 +24,7 @@ from wandb_outbox.folder import Selection
 from wandb_outbox.formats import kind_of
 from wandb_outbox.model import Overrides, PlanRequest, RootRules, Run, State
 from wandb_outbox.outbox.intake import Intake, Policy
-from wandb_outbox.outbox.location import StateDir, prepare_state_dir
+from wandb_outbox.outbox.location import StateDir, prepare_state_dir, share_state
 from wandb_outbox.outbox.lock import ExecutorLock
 from wandb_outbox.outbox.store import Request, Store, overrides_from_json
 from wandb_outbox.service.logs import Log
@@ -69,6 +69,7 @@ class Executor:
             self._log = log
             self._wake = threading.Event()
             self.site = find_site(state_dir, environ, settings.site)
+            share_state(state_dir, settings.state_group)
             self._claim = self._new_claim()
             self._sink = Sink(
                 environ,

@@ -20,13 +20,13 @@ def find_site(state_dir: StateDir, environ: Mapping[str, str], configured: str |
     site = known_site(state_dir, environ, configured)
     if site is None:
         site = secrets.token_hex(8)
-    if not configured and not os.path.exists(_file(state_dir)):
-        temporary = f"{_file(state_dir)}.new"
+    if not configured and not os.path.exists(state_dir.site):
+        temporary = f"{state_dir.site}.new"
         with open(temporary, "w", encoding="ascii") as file:
             file.write(site + "\n")
             file.flush()
             os.fsync(file.fileno())
-        os.rename(temporary, _file(state_dir))
+        os.rename(temporary, state_dir.site)
     return site
 
 
@@ -35,7 +35,7 @@ def known_site(state_dir: StateDir, environ: Mapping[str, str], configured: str 
     if configured:
         return configured
     try:
-        with open(_file(state_dir), encoding="ascii") as file:
+        with open(state_dir.site, encoding="ascii") as file:
             kept = file.read().strip()
     except (OSError, UnicodeDecodeError):
         kept = ""
@@ -43,10 +43,6 @@ def known_site(state_dir: StateDir, environ: Mapping[str, str], configured: str 
         return kept
     machine = None if in_container(environ) else _machine_id()
     return machine and hashlib.blake2b(machine.encode(), key=b"wandb-outbox", digest_size=8).hexdigest()
-
-
-def _file(state_dir: StateDir) -> str:
-    return os.path.join(state_dir.path, "site")
 
 
 def in_container(environ: Mapping[str, str]) -> bool:
