@@ -57,6 +57,11 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
         yield name, ast.parse(path.read_text())
 
 
+def _source(name: str) -> str:
+    path = PACKAGE.joinpath(*name.split("."))
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+
+
 def imports(tree: ast.AST) -> Iterator[str]:
     """The modules that are imported anywhere below this node."""
     for node in ast.walk(tree):
@@ -144,6 +149,13 @@ def test_reading_commands_stay_light(command: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_the_sdk_does_the_talking() -> None:
+    """But for one small question, all that goes to a server is what the SDK sends: every server for it answers that."""
+    speaking = re.compile(r"/graphql\b|\b(?:query|mutation) \w+ ?[({]")
+    speakers = {name for name, _ in modules() if room_of(name) != "sandbox" and speaking.search(_source(name))}
+    assert speakers == {"deliver.probe"}
 
 
 def test_no_production_code_knows_about_tests() -> None:
