@@ -6,10 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from acceptance_bench import Bench, alone_on_a_bench, fingerprint_of, wait_for
-from offline_runs import STEPS, made
+from acceptance_bench import (
+    Bench,
+    alone_on_a_bench,
+    artifact_of,
+    fingerprint_of,
+    md5s_on_disk,
+    md5s_on_server,
+    outputs_of,
+    wait_for,
+)
+from offline_runs import STEPS, Made, made
 
 from wandb_outbox.sandbox import Fault, RunView
 
@@ -123,3 +133,75 @@ def test_log_that_is_held_open_is_waited_for(bench: Bench) -> None:
     bench.wait_state(offline, "uploaded")
     _assert_whole(bench, bench.server.runs()[0])
     assert not daemon.events("failed")
+
+
+def _folder_with(bench: Bench, *runs: Made) -> Path:
+    """A run folder in which these offline runs were made."""
+    folder = bench.outputs / "trained"
+    for each in runs:
+        each.into(folder)
+    (folder / "outbox.yaml").write_text("job_type: train\ntags: [by-the-folder]\nsummary: {f1: 0.25}\n")
+    return folder
+
+
+@alone_on_a_bench
+def test_offline_run_in_a_run_folder_is_one_run_with_it(bench: Bench) -> None:
+    """The folder goes to the run that it logged: its rows, and the folder's artifact, under one id."""
+    folder = _folder_with(bench, made())
+    before = fingerprint_of(bench.outputs)
+    assert bench.run("flush", bench.outputs).code == 0
+    (run,) = bench.server.runs()
+    assert run.id == made().run_id
+    _assert_whole(bench, run)
+    assert {"early", "by-the-folder"} <= set(run.tags)
+    assert run.summary["f1"] == 0.25
+    artifact = artifact_of(bench.server, run)
+    assert md5s_on_server(artifact.files) == {
+        name: digest for name, digest in md5s_on_disk(folder).items() if not name.startswith("wandb/")
+    }
+    assert fingerprint_of(bench.outputs) == before
+
+
+@alone_on_a_bench
+def test_run_folder_killed_in_the_middle_of_the_replay(bench: Bench) -> None:
+    """The executor dies after the rows and before the folder's artifact is there: still 200 rows, and one version."""
+    folder = _folder_with(bench, made())
+    bench.server.inject(Fault("CreateArtifact", "hang"))
+    daemon = bench.watch()
+    wait_for(lambda: any(run.history for run in bench.server.runs()), "the first rows")
+    daemon.kill()
+    bench.wait_no_uploaders()
+    bench.server.clear_faults()
+    bench.watch()
+    bench.wait_state(folder, "uploaded")
+    (run,) = bench.server.runs()
+    _assert_whole(bench, run)
+    assert [each.version for each in outputs_of(bench.server)] == ["v0"]
+
+
+@alone_on_a_bench
+def test_ranks_of_one_folder_are_runs_of_their_own(bench: Bench) -> None:
+    """Offline runs of other ids arrive besides the folder's own, each once, and the folder goes to the newest."""
+    older, newest = made(name="rank-1"), made(name="rank-0")
+    folder = _folder_with(bench, older, newest)
+    assert bench.run("flush", bench.outputs).code == 0
+    assert bench.run("flush", bench.outputs).code == 0
+    runs = {run.id: run for run in bench.server.runs()}
+    assert set(runs) == {older.run_id, newest.run_id}
+    for each, name in ((older, "rank-1"), (newest, "rank-0")):
+        _assert_whole(bench, runs[each.run_id], name)
+    (row,) = bench.list()
+    assert (row["path"], row["state"], row["id"]) == (str(folder), "uploaded", newest.run_id)
+    assert artifact_of(bench.server, runs[newest.run_id]).logged_by == newest.run_id
+
+
+@alone_on_a_bench
+def test_parts_of_a_resumed_run_are_one_run(bench: Bench) -> None:
+    """Two logs of one id are one run, whose steps go on where the first part ended."""
+    first, second = made(run_id="resumed1", name="part"), made(steps=50, run_id="resumed1", name="part", how="0")
+    _folder_with(bench, first, second)
+    assert bench.run("flush", bench.outputs).code == 0
+    (run,) = bench.server.runs()
+    assert run.id == "resumed1"
+    assert [row["_step"] for row in run.history] == list(range(STEPS + 50))
+    assert [row["loss"] for row in run.history[STEPS:]] == [1 / (step + 1) for step in range(50)]
