@@ -1,7 +1,7 @@
 """The layout of the database, and the way from every earlier one to it.
 
-``PRAGMA user_version`` counts the layouts. ``MIGRATIONS[n]`` leads from layout n to n + 1; a step that has been
-released is never changed.
+``PRAGMA user_version`` counts the layouts. ``MIGRATIONS[n]`` leads from layout n to n + 1; a step that was ever used is
+never changed: add the next one, and beside the tests of the outbox a dump of the layout before it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ MIGRATIONS: tuple[str, ...] = (
                               ('writing', 'held', 'queued', 'uploading', 'uploaded', 'failed', 'skipped')),
       reason                TEXT NOT NULL,
       verdict               TEXT NOT NULL,
-      verdict_since         REAL,                         -- while it waits; NULL: this content is not judged yet
-      look_at               REAL,                         -- when the look that gave the reason was to be repeated
       outcome               TEXT NOT NULL DEFAULT 'unknown',
       judged                TEXT NOT NULL DEFAULT '',     -- why completion said what it said
       run_id                TEXT NOT NULL UNIQUE,
@@ -98,6 +96,10 @@ MIGRATIONS: tuple[str, ...] = (
     END;
 
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE runs ADD COLUMN verdict_since REAL;  -- while it waits; NULL: this content is not judged yet
+    ALTER TABLE runs ADD COLUMN look_at REAL;        -- when the look that gave the reason was to be repeated
     """,
 )
 

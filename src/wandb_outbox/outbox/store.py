@@ -82,10 +82,12 @@ class Store:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, state_dir: StateDir) -> Store:
-        """Open for reading and writing; create or migrate as needed.
+    def open(cls, state_dir: StateDir, *, migrate: bool = False) -> Store:
+        """Open for reading and writing; create it if there is none.
 
-        Raises :class:`StateUnusable` for a newer schema, a database that cannot be opened, or one that is damaged.
+        ``migrate``: bring an earlier layout up to date. Only for the executor: beside a daemon of an earlier version the
+        tables must not change. Raises :class:`StateUnusable` for another layout, a database that cannot be opened, or one
+        that is damaged.
         """
         path = state_dir.database
         try:
@@ -93,7 +95,7 @@ class Store:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             store = cls(connection, path=path)
-            store._prepare()
+            store._prepare(migrate=migrate)
             keep_group(state_dir)
         except (sqlite3.Error, OSError) as error:
             if _is_disk_trouble(error):
@@ -115,7 +117,7 @@ class Store:
         """
         damage: sqlite3.DatabaseError | None = None
         try:
-            store = cls.open(state_dir)
+            store = cls.open(state_dir, migrate=True)
             answer = store._value("PRAGMA quick_check(1)")  # noqa: SLF001  our own
             if answer == "ok":
                 return store, None
@@ -159,6 +161,8 @@ class Store:
                 )  # fmt: skip
                 store = cls(connection, path=path)
                 version = store._check_version()
+                if version:
+                    store._refuse_earlier(version)
             except sqlite3.Error as error:
                 if pause is None:
                     raise _cannot_be_read(path, str(error)) from error
@@ -176,22 +180,25 @@ class Store:
         with self._lock:
             self._connection.close()
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, migrate: bool) -> None:
         connection = self._connection
         self._switch_to_wal()
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         version = self._check_version()
-        for number in range(version, schema.VERSION):
-            try:
-                connection.executescript(
-                    f"BEGIN IMMEDIATE; {schema.MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
-                )
-            except sqlite3.OperationalError:
-                if self._inside():
-                    connection.execute("ROLLBACK")
-                if self._check_version() <= number:
-                    raise  # else another process has done the same step just now
+        if version and not migrate:
+            self._refuse_earlier(version)
+        if version == schema.VERSION:
+            return
+        # One transaction for all steps: nobody ever sees a layout in between.
+        steps = "".join(f"{each};" for each in schema.MIGRATIONS[version:])
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {schema.VERSION}; COMMIT;")
+        except sqlite3.Error:
+            if self._inside():
+                connection.execute("ROLLBACK")
+            if self._check_version() < schema.VERSION:
+                raise  # else another process has done the same just now
 
     def _switch_to_wal(self) -> None:
         # SQLite does not wait for this lock: processes that open a new outbox together meet here.
@@ -214,6 +221,14 @@ class Store:
                 hint="upgrade wandb-outbox, or give this one another --state-dir",
             )
         return version
+
+    def _refuse_earlier(self, version: int) -> None:
+        if version < schema.VERSION:
+            raise StateUnusable(
+                f"the outbox {self._path} was written by an earlier wandb-outbox (layout {version}, this one knows "
+                f"{schema.VERSION})",
+                hint="it is brought up to date by the next `watch` or `flush`; restart the daemon if one runs",
+            )
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
