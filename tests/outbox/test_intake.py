@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 from children import NOBODY, holding, public_directory, run_python
 from intake_world import GRACE, SETTLE, TRACEBACK, World
+from namespaces import need, unshare
 from outbox_makers import MINE, NOW
+from watchdog.observers.inotify_c import InotifyFD
 
 from wandb_outbox.errors import FolderChanged, UploaderCrashed
 from wandb_outbox.folder import snapshot
@@ -174,6 +177,67 @@ def test_a_root_that_is_away_says_nothing_of_its_folders(world: World) -> None:
     world.settle(200)
     assert world.intake.roots[0].problem is None
     assert [world.state(path) for path in (delivered, queued, writing, later)] == ["uploaded", *["queued"] * 3]
+
+
+UNMOUNTED = """
+import os, subprocess, sys
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from intake_world import World
+disk = Path(sys.argv[1]) / "disk"
+disk.mkdir()
+world = World(Path(sys.argv[1]))
+def mount(*words):
+    subprocess.run(["mount", *words], check=True)
+mount("-t", "tmpfs", "outbox-test", str(disk))
+mount("--bind", str(disk), str(world.top))
+world.start(watch=True)
+delivered, queued = world.delivered("delivered"), world.folder("queued")
+world.settle(90)
+writing = world.folder("writing")
+world.intake.track(str(writing))
+world.step(1)
+def tell():
+    runs = [world.run(path) for path in (delivered, queued, writing)]
+    print([(run.state.value, run.gone) for run in runs], world.intake.roots[0].problem, sep="|")
+tell()
+subprocess.run(["umount", str(world.top)], check=True)
+world.settle(200)
+tell()
+world.start(watch=True).settle(200)  # not even a restart takes the empty directory for the truth
+tell()
+mount("--bind", str(disk), str(world.top))
+world.settle(200)
+tell()
+world.close()
+"""
+
+
+def test_an_unmounted_root_says_nothing_of_its_folders(tmp_path: Path) -> None:
+    """An empty directory in its place is no proof that all was deleted; when it is mounted again all goes on."""
+    need("--mount")
+    helpers = [os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), "..", "helpers")]
+    done = subprocess.run(
+        [*unshare("--mount"), sys.executable, "-c", UNMOUNTED, str(tmp_path), *helpers],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    before, away, restarted, back = done.stdout.splitlines()
+    rows = "[('uploaded', False), ('queued', False), ('writing', False)]"
+    assert before == f"{rows}|None"
+    problem = "nothing is mounted there any more; it is looked for again at every rescan"
+    assert (away, restarted) == (f"{rows}|{problem}",) * 2
+    assert back == "[('uploaded', False), ('queued', False), ('queued', False)]|None"
+
+
+def test_a_root_that_was_emptied_is_believed(world: World) -> None:
+    """Where nothing was mounted, an empty root means that its folders are gone."""
+    world.start()
+    path = world.folder("run")
+    world.settle(20)
+    shutil.rmtree(path)
+    world.settle(90)
+    assert world.run(path).gone
 
 
 def test_a_root_that_is_not_there_yet_is_waited_for(world: World) -> None:
@@ -796,6 +860,27 @@ def test_lost_events_are_made_good_by_a_rescan(world: World) -> None:
     assert "events-lost" in [event for event, _ in world.events]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_handler_that_raises_costs_a_rescan_and_no_folder(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that reads events dies of it: it is replaced, everything is listed anew, and events arrive again."""
+    world.start(watch=True, rescan=1e9)
+    world.step()
+    watcher = world.watcher
+    assert watcher is not None
+    thread = next(each for each in threading.enumerate() if isinstance(each, InotifyFD))
+    with monkeypatch.context() as broken:
+        broken.setattr(watcher, "on_event", None)
+        first = world.folder("date/first")
+        thread.join(10)
+        assert not thread.is_alive()
+    second = world.folder("date/second")  # and nobody hears of it
+    world.settle(30)
+    assert [world.state(path) for path in (first, second)] == ["queued", "queued"]
+    assert "events-lost" in [event for event, _ in world.events]
+    third = world.folder("date/third")
+    world.until_event(third, State.WRITING)
+
+
 def test_folders_made_while_we_look_are_all_found(world: World) -> None:
     """`mkdir -p` races with every listing and every watch: hundreds of directories, not one is missed."""
     world.start(watch=True, rescan=5.0)
@@ -984,6 +1069,40 @@ world.settle(200)
 print(world.state(good), world.state(shut))
 world.close()
 """
+
+
+SHUT_ROOT = """
+import os, sys
+sys.path[:0] = sys.argv[2:]
+import pathspec
+from pathlib import Path
+from intake_world import World
+become_nobody()
+world = World(Path(sys.argv[1]))
+world.start(watch=True)
+path = world.folder("run")
+world.settle(20)
+for mode in (0, 0o755):
+    os.chmod(world.top, mode)
+    world.settle(200)
+    print(world.state(path), world.run(path).gone, world.intake.roots[0].problem, sep="|")
+new = world.folder("new")
+world.settle(90)
+print(world.state(new))
+world.close()
+"""
+
+
+def test_a_root_that_may_not_be_read_says_so_and_is_taken_up_when_it_may() -> None:
+    """The kernel watches nothing there without a word: the problem is told, and nothing is taken for gone."""
+    helpers = [os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), "..", "helpers")]
+    with public_directory() as public:
+        if os.geteuid() == 0:
+            os.chown(public, NOBODY, NOBODY)
+        shut, opened, new = run_python(SHUT_ROOT, str(public), *helpers).splitlines()
+    assert shut == "queued|False|it may not be read by this user"
+    assert opened == "queued|False|None"
+    assert new == "queued"
 
 
 def test_a_folder_that_may_not_be_read_says_so_and_stops_nobody() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 import replay_lives as lives
 from children import NOBODY, holding, public_directory
+from namespaces import need, unshare
 from replay_script import Ending, Life, Session, files_of_a_run, whole_session
 from replay_theatre import Theatre, Timing
 
@@ -111,20 +111,11 @@ def test_a_service_of_another_user_without_the_capability_says_what_it_cannot_se
 
 # -- a sidecar -----------------------------------------------------------------------------------------------------------
 
-UNSHARE = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-if os.geteuid() != 0:
-    UNSHARE.append("--map-root-user")
 
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def namespaces() -> None:
     """Namespaces for processes and mounts, or a skip that says why there are none."""
-    try:
-        tried = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, timeout=20, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no unshare(1) on this machine")
-    if tried.returncode:
-        pytest.skip(f"this machine forbids namespaces: {tried.stderr.strip()}")
+    need("--mount", "--pid")
 
 
 @pytest.fixture
@@ -141,7 +132,12 @@ def sidecar(top: Path, server: Sandbox, **environ: str) -> Theatre:
     def launch(words: Sequence[str]) -> list[str]:
         command = shlex.join([sys.executable, "-m", "wandb_outbox", *words])
         mounts = f"mount --bind {outputs} {outputs} && mount -o remount,bind,ro {outputs}"
-        return [*UNSHARE, "sh", "-c", f"{mounts} && ! touch {outputs}/x 2>/dev/null && exec {command}"]
+        return [
+            *unshare("--mount", "--pid"),
+            "sh",
+            "-c",
+            f"{mounts} && ! touch {outputs}/x 2>/dev/null && exec {command}",
+        ]
 
     return Theatre(
         top, launch=launch, options=["--sidecar"], server=server.environment(),

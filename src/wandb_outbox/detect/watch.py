@@ -93,7 +93,7 @@ class Watcher:
         self._numbers = itertools.count(1)
         self._overflows = 0
         self._overflowed = False
-        self._refused = 0
+        self._refused: set[str] = set()
         self._inotify = self._start()
 
     def _start(self) -> InotifyFD:
@@ -113,12 +113,16 @@ class Watcher:
         try:
             descriptor = self._inotify.add_callback(os.fsencode(path), _MASK, self, number)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EMFILE):
-                self._refused += 1
+            with self._lock:
+                if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EMFILE):
+                    self._refused.add(path)
+                else:
+                    self._refused.discard(path)
             return False
         if descriptor < 0:
             return False
         with self._lock:
+            self._refused.discard(path)
             old = self._descriptors.pop(self._paths.get(descriptor, ""), None)
             self._paths[descriptor] = path
             self._descriptors[path] = (descriptor, number)
@@ -132,6 +136,7 @@ class Watcher:
         with self._lock:
             paths = [watched for watched in self._descriptors if watched == path or watched.startswith(below)]
             gone = [self._descriptors.pop(watched) for watched in paths]
+            self._refused = {each for each in self._refused if each != path and not each.startswith(below)}
             for descriptor, _ in gone:
                 self._paths.pop(descriptor, None)
         self._forget(gone)
@@ -178,8 +183,14 @@ class Watcher:
 
     @property
     def refused(self) -> int:
-        """How many directories the kernel refused to watch, for its limits, so far."""
-        return self._refused
+        """How many directories the kernel refuses to watch for now, for its limits."""
+        return len(self._refused)
+
+    def retry(self) -> None:
+        """Ask again for what was refused, as far as the kernel goes along: limits are raised, and watches given back."""
+        for path in sorted(self._refused):
+            if not self.watch(path) and path in self._refused:
+                return
 
     def stop(self) -> None:
         """Stop watching; the thread ends."""

@@ -69,6 +69,8 @@ class RootWatch:
     resting: dict[str, int]
     """Run folders that nothing is to be done for, unless they change, with their mtime."""
     problem: str | None = None
+    mounted: bool = False
+    """Something was mounted here when last seen: an empty directory in its place says nothing of the run folders."""
     next_scan: float = 0.0
     full_pass_seconds: float | None = None
 
@@ -120,6 +122,7 @@ class Intake:
                 polling=is_remote(file_system_type(root.path)) if root.polling is None else root.polling,
                 between={},
                 resting={},
+                mounted=bool(store.fact(_fact_of_root("mounted", root.path))),
             )
             for root in ordered
         ]
@@ -148,6 +151,8 @@ class Intake:
             for sighting in self._watcher.drain():
                 self._sighted(sighting)
                 longest = GATHER
+        if self._watcher is not None and any(root.next_scan <= start for root in self.roots):
+            self._watcher.retry()  # before the scan, so that what came until now is found by one of them
         for root in self.roots:
             if root.next_scan <= start:
                 self._cheap_scan(root)
@@ -251,13 +256,14 @@ class Intake:
     def _cheap_scan(self, root: RootWatch) -> None:
         """List what changed between the root and its run folders, and compare the times of those at rest."""
         top = root.settings.path
-        problem = _root_problem(top)
+        problem = self._problem_of(root)
         if problem != root.problem:
             self._log("root-unusable" if problem else "root-usable", root=top, problem=problem)
             root.problem = problem
         if problem is not None:
             root.between.clear()
             return
+        self._remember_mount(root)
         if self._policy.backlog_after is not None:
             self._first_seen(top)
         if top not in root.between:
@@ -272,6 +278,20 @@ class Intake:
         for path, mtime_ns in list(root.resting.items()):
             if _mtime_ns(path) != mtime_ns:
                 self._wake_up(path, root)
+
+    def _problem_of(self, root: RootWatch) -> str | None:
+        top = root.settings.path
+        if problem := _root_problem(top):
+            return problem
+        if root.mounted and not os.path.ismount(top) and _is_empty(top):
+            return "nothing is mounted there any more; it is looked for again at every rescan"
+        return None
+
+    def _remember_mount(self, root: RootWatch) -> None:
+        mounted = os.path.ismount(root.settings.path)
+        if mounted != root.mounted:
+            root.mounted = mounted
+            self._store.set_fact(_fact_of_root("mounted", root.settings.path), mounted)
 
     def _scan_below(self, root: RootWatch, top: str) -> None:
         """Find what is not known yet at and below ``top``, and watch what should be watched."""
@@ -373,9 +393,15 @@ class Intake:
         if root is None:
             return
         if not sighting.name:
+            # It went, or has another name now; what lay below it is watched no more, wherever it is by now.
             if self._watcher is not None:
                 self._watcher.unwatch(path)
-            root.between.pop(path, None)
+            for below in [below for below in root.between if _is_at_or_below(below, path)]:
+                del root.between[below]
+            for moved in self._tracked.values():
+                if _is_at_or_below(moved.path, path):
+                    moved.watched = False
+                    self._schedule(moved, self._tick())
             root.next_scan = 0.0
             return
         # What came or went may have made its directory a run folder, or have been one; and others came with it whose
@@ -617,7 +643,7 @@ class Intake:
 
     def _first_seen(self, root: str) -> float:
         """When a daemon first saw this root; kept for ever, so that a restart makes no new backlog."""
-        name = f"root:{root.encode(errors='surrogateescape').hex()}"
+        name = _fact_of_root("root", root)
         first = self._store.fact(name)
         if first is None:
             first = self._now()
@@ -641,8 +667,12 @@ class Intake:
     def _vanished(self, path: str) -> None:
         self._forget(path)
         root = self.root_of(path)
-        if root is None or _root_problem(root.settings.path) is not None:
-            return  # the whole root is away (unmounted, renamed): that says nothing of its folders
+        if root is None:
+            return
+        if self._problem_of(root) is not None:
+            # The whole root is away (unmounted, renamed): that says nothing of its folders until it is back.
+            root.resting[path] = -1
+            return
         run = self._store.by_path(path)
         if run is not None and self._store.vanish(run.key):
             self._log("folder-gone", path=path, run=run.run_id, state=run.state.value)
@@ -708,6 +738,18 @@ def _is_gone(path: str) -> bool:
     except OSError as error:
         return error.errno in (errno.ENOENT, errno.ENOTDIR)
     return False
+
+
+def _fact_of_root(kind: str, path: str) -> str:
+    return f"{kind}:{os.fsencode(path).hex()}"
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
 
 
 def _root_problem(path: str) -> str | None:

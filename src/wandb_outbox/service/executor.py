@@ -85,7 +85,7 @@ class Executor:
             step("executor.recovered")
             if leftovers or recovered:
                 log("recovered", uploads=recovered, processes_ended=leftovers)
-            self._watcher = Watcher(self._wake.set) if watch else None
+            self._watcher, self._no_watcher = self._make_watcher() if watch else (None, None)
             self.intake = Intake(
                 self.store,
                 settings.roots,
@@ -302,7 +302,21 @@ class Executor:
             ],
         )
 
+    def _make_watcher(self) -> tuple[Watcher | None, str | None]:
+        """A watcher, or ``None`` and why there is none: then everything is polled."""
+        try:
+            return Watcher(self._wake.set), None
+        except OSError as error:
+            problem = (
+                f"degraded: the kernel gives no file events ({error.strerror}), and everything is polled instead; raise "
+                "fs.inotify.max_user_instances, and start again"
+            )
+            self._log("polling", reason=problem)
+            return None, problem
+
     def _watch_problem(self) -> str | None:
+        if self._no_watcher:
+            return self._no_watcher
         refused = self._watcher.refused if self._watcher else 0
         if not refused:
             return None
