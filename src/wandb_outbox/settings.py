@@ -67,6 +67,7 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 OnCrash = Literal["upload", "hold", "skip"]
+OnDeleted = Literal["new", "skip"]
 
 
 def problem_with_rule(rule: str) -> str | None:
@@ -87,6 +88,7 @@ class RootSettings(BaseModel):
     path: str
     convention: str = "auto"
     on_crash: OnCrash = "upload"
+    on_deleted: OnDeleted = "new"
     hold: bool | None = None
     entity: str | None = None
     project: str | None = None

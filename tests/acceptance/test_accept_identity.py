@@ -77,3 +77,36 @@ def test_equal_folders_are_two_runs_and_a_renamed_one_stays_itself(bench: Bench)
     assert (done.code, done.out) == (0, "0 uploaded\n")
     assert {row["path"]: row["id"] for row in bench.list()} == {str(one): rows[str(one)], str(renamed): rows[str(two)]}
     assert len(bench.server.requests) == requests
+
+
+@alone_on_a_bench
+def test_a_run_that_a_person_deleted_goes_under_a_new_one_or_is_left_alone(bench: Bench) -> None:
+    """``on_deleted``: a new run, or skipped until it is released; either way known within seconds, not the SDK's retries."""
+    new, skip = bench.outputs / "new", bench.outputs / "skip"
+    folders = {root: run_folders.make(root / "2025-12-03/run") for root in (new, skip)}
+    config = bench.top / "config.toml"
+    config.write_text(f'[[roots]]\npath = "{new}"\n[[roots]]\npath = "{skip}"\non_deleted = "skip"\n')
+    flush = ("flush", "--config", str(config))
+    assert bench.run(*flush).out == "2 uploaded\n"
+    rows = {root: bench.row(folder) or {} for root, folder in folders.items()}
+    for root, folder in folders.items():
+        bench.server.delete_run(bench.server.entity, rows[root]["project"], rows[root]["id"])
+        (folder / "results.json").write_text((folder / "results.json").read_text() + "\n")
+        (folder / "metrics.json").touch()
+    bench.server.requests.clear()
+    assert bench.run(*flush).out.startswith("1 uploaded")
+    # The SDK asks each of the two deleted ones once more, not five times.
+    assert [each.status for each in bench.server.requests.of("UpsertBucket")].count(409) == 2 * 2
+    fresh, left = bench.row(folders[new]) or {}, bench.row(folders[skip]) or {}
+    assert (fresh["state"], fresh["incarnation"]) == ("uploaded", 1)
+    assert (left["state"], left["id"], left["url"]) == ("skipped", rows[skip]["id"], None)
+    assert "on_deleted = skip" in left["reason"]
+    assert [run.id for run in bench.server.runs()] == [fresh["id"]]
+    requests = len(bench.server.requests)
+    assert bench.run(*flush).out == "0 uploaded\n"
+    assert len(bench.server.requests) == requests
+    assert bench.run("release", folders[skip]).code == 0
+    assert bench.run(*flush).out == "1 uploaded\n"
+    released = bench.row(folders[skip]) or {}
+    assert (released["state"], released["incarnation"]) == ("uploaded", 1)
+    assert {run.id for run in bench.server.runs()} == {fresh["id"], released["id"]}

@@ -51,12 +51,13 @@ class Bench:
             claim=CLAIM,
             site="site",
             job_of=job,
+            skips_deleted=lambda path: path.endswith("-skip"),
             now=lambda: NOW + self.tick,
             tick=lambda: self.tick,
             chance=lambda: 0.0,
             log=lambda event, **fields: self.events.append((event, fields)),
             on_changed=self.changed.append,
-            on_uploaded=self.uploaded.append,
+            on_rest=self.uploaded.append,
         )
 
     @property
@@ -387,6 +388,20 @@ def test_a_run_that_was_deleted_there_is_sent_as_the_next_incarnation(bench: Ben
     found = bench.row(run)
     assert (found.run_id, found.incarnation, found.attempts) == (run_id("site", run.path, 1), 1, 1)
     assert bench.sink.sent[-1].request.run_id == found.run_id
+
+
+def test_a_run_that_was_deleted_there_is_left_alone_where_that_is_asked_for(bench: Bench) -> None:
+    """With no attempt after it, and its folder rests; but a person who asks for it all the same gets a new run."""
+    (run,) = bench.fly("a-skip")
+    bench.fail(run, RunDeleted("409"))
+    found = bench.row(run)
+    assert (found.state, found.run_id, found.contacted) == (State.SKIPPED, run.run_id, False)
+    assert "`release` it to send it under a new one" in found.reason
+    assert bench.uploaded == [run.path]
+    assert bench.store.release(run.key, found.fingerprint)
+    bench.step()
+    bench.fail(run, RunDeleted("409"))
+    assert (bench.row(run).state, bench.row(run).incarnation) == (State.UPLOADING, 1)
 
 
 def test_after_a_failure_that_spoils_the_sdk_the_next_try_gets_a_new_process(bench: Bench) -> None:

@@ -545,6 +545,7 @@ def test_a_message_for_a_lost_claim_changes_nothing(store: Store, who: str) -> N
     assert not store.renew(
         run.key, who, RunDeleted("gone"), run_id="other", incarnation=1, now=NOW, next_attempt_at=NOW
     )
+    assert not store.forsake(run.key, who, RunDeleted("gone"), reason="gone", now=NOW)
     assert not store.changed(run.key, who, FolderChanged("changed"), now=NOW)
     assert again(store, run) == run
     assert store.attempts(run.key)[0].ended_at is None
@@ -639,6 +640,22 @@ def test_a_run_that_was_deleted_on_the_server_is_sent_as_a_new_one(store: Store)
     found = again(store, run)
     assert (found.state, found.run_id, found.incarnation) == (State.QUEUED, fresh, 1)
     assert (found.contacted, found.url, found.delivered_fingerprint, found.revision) == (False, None, None, 0)
+
+
+def test_a_run_that_was_deleted_on_the_server_can_be_left_alone(store: Store) -> None:
+    """Nothing counts as delivered any more, so the same content does not pass for uploaded; a release sends it."""
+    run = deliver(store)
+    store.reopen(run.key, "changed")
+    store.enqueue(run.key, COMPLETE, content(2), now=NOW)
+    claim(store)
+    assert store.forsake(run.key, MINE, RunDeleted("deleted"), reason="deleted there", now=NOW)
+    found = again(store, run)
+    assert (found.state, found.reason, found.run_id) == (State.SKIPPED, "deleted there", run.run_id)
+    assert (found.url, found.delivered_fingerprint, found.contacted) == (None, None, True)
+    assert store.attempts(run.key)[-1].outcome == "RunDeleted"
+    assert store.reopen(run.key, "changed")
+    assert store.enqueue(run.key, COMPLETE, content(1), now=NOW)
+    assert state_of(store, run) is State.QUEUED
 
 
 def test_a_new_executor_puts_the_claims_of_the_old_one_back_at_once(store: Store) -> None:

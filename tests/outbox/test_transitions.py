@@ -286,6 +286,14 @@ class Outbox(RuleBasedStateMachine):
             row.state, row.claim, row.delivered, row.revision = State.QUEUED, None, None, 0
             row.begun, row.attempts = False, row.attempts + 1
 
+    @rule(key=keys, claim=CLAIMS)
+    def deleted_there_for_good(self, key: int, claim: str) -> None:
+        """Its run was deleted on the server, and it is to be left alone then."""
+        row = self.rows[key]
+        changed = self.store.forsake(key, claim, RunDeleted("x"), reason="deleted there", now=NOW)
+        if self._check(key, changed, row.claim == claim).claim == claim:
+            row.state, row.claim, row.delivered, row.begun, row.by_person = State.SKIPPED, None, None, False, False
+
     @rule(claim=CLAIMS)
     def restart(self, claim: str) -> None:
         """An executor starts and finds what others left."""

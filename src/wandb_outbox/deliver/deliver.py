@@ -82,12 +82,13 @@ class Deliverer:
         claim: str,
         site: str,
         job_of: Callable[[Run], Job],
+        skips_deleted: Callable[[str], bool],
         now: Callable[[], float],
         tick: Callable[[], float],
         chance: Callable[[], float],
         log: Callable[..., None],
         on_changed: Callable[[str], None],
-        on_uploaded: Callable[[str], None],
+        on_rest: Callable[[str], None],
     ) -> None:
         self._store = store
         self._sink = sink
@@ -95,12 +96,13 @@ class Deliverer:
         self._claim = claim
         self._site = site
         self._job_of = job_of
+        self._skips_deleted = skips_deleted
         self._now = now
         self._tick = tick
         self._chance = chance
         self._log = log
         self._on_changed = on_changed
-        self._on_uploaded = on_uploaded
+        self._on_rest = on_rest
         self._flights: dict[int, Flight] = {}
         self._probe_sent: float | None = None
         self._verified_started = float("-inf")
@@ -202,7 +204,7 @@ class Deliverer:
                     "uploaded", path=flight.run.path, run=receipt.run_id, url=receipt.url, artifact=receipt.artifact,
                     files=receipt.files, bytes=receipt.bytes, warnings=list(receipt.warnings),
                 )  # fmt: skip
-                self._on_uploaded(flight.run.path)
+                self._on_rest(flight.run.path)
             case "error":
                 self._spent = self._spent or bool(message.get("spent"))
                 self._failed(flight, error_from_json(message))
@@ -224,6 +226,15 @@ class Deliverer:
                 self._put_back(flight, error, used=False, next_attempt_at=later)
                 self._offline_at = self._tick()
                 self._set_gate(after_error(self.gate, error, now=self._tick(), chance=self._chance()))
+            case RunDeleted() if not run.forced and self._skips_deleted(run.path):
+                self._store.forsake(
+                    run.key, self._claim, error, now=self._now(),
+                    reason=f"its run {run.run_id} was deleted on the server, and on_deleted = skip: `release` it to send it "
+                    "under a new one",
+                )  # fmt: skip
+                del self._flights[run.key]
+                self._log("run-deleted", path=run.path, reason=error.message, action="skipped")
+                self._on_rest(run.path)
             case RunDeleted() if run.attempts + 1 < self._limits.max_attempts:
                 again = backoff(run.attempts, first=FIRST_RETRY, cap=ATTEMPT_CAP, chance=self._chance())
                 wait = again if run.attempts else 0.0  # the first time at once
@@ -233,7 +244,7 @@ class Deliverer:
                     incarnation=incarnation, now=self._now(), next_attempt_at=self._now() + wait,
                 )  # fmt: skip
                 del self._flights[run.key]
-                self._log("run-deleted", path=run.path, reason=error.message)
+                self._log("run-deleted", path=run.path, reason=error.message, action="sent under a new run")
             case Rejected():
                 self._give_up(flight, error)
             case _:

@@ -320,6 +320,11 @@ class _Delivery:
     def _open(self, plan: Plan, entity: str, identity: Identity) -> wandb.Run:
         settings = run_settings(self._server, self._directory, plan)
         settings.finish_timeout = FINISH_TIMEOUT + self._run_file_bytes(plan) / SLOWEST
+        if self._job.contacted and identity.remote is None:
+            # The server knew it, or was about to: perhaps it was deleted. The SDK takes that answer (409) for one that
+            # may pass, and with its usual patience we would hear of it after a quarter of a minute.
+            settings.x_graphql_retry_max = 1
+            settings.x_graphql_retry_wait_max_seconds = 1
         try:
             run = wandb.init(
                 settings=settings,

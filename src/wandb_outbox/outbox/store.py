@@ -616,6 +616,17 @@ class Store:
             )  # fmt: skip
             return done and self._end_attempt(key, now, type(error).__name__, error.message)
 
+    def forsake(self, key: int, claim: str, error: OutboxError, *, reason: str, now: float) -> bool:
+        """Its run was deleted on the server, and shall not come back: left alone, and nothing counts as delivered."""
+        with self._transaction():
+            done = self._change(
+                "UPDATE runs SET state = 'skipped', by_person = 0, claim = NULL, reason = ?3, begun = 0, url = NULL, "
+                "artifact = NULL, digest = NULL, delivered_fingerprint = NULL, uploaded_at = NULL "
+                "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
+                key, claim, reason,
+            )  # fmt: skip
+            return done and self._end_attempt(key, now, type(error).__name__, error.message)
+
     def changed(self, key: int, claim: str, error: OutboxError, *, now: float) -> bool:
         """The folder changed while it was uploaded: back to ``writing``; what was sent is not called uploaded."""
         with self._transaction():

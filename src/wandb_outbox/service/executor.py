@@ -111,12 +111,13 @@ class Executor:
                 claim=self._claim,
                 site=self.site,
                 job_of=self.job_of,
+                skips_deleted=self.skips_deleted,
                 now=time.time,
                 tick=time.monotonic,
                 chance=random.random,
                 log=log,
                 on_changed=self.intake.track,
-                on_uploaded=self.intake.rest,
+                on_rest=self.intake.rest,
             )
             if not scan:
                 self.intake.scan_nothing()
@@ -199,6 +200,11 @@ class Executor:
         )
         selection = root.selection if root else Selection()
         return Job(run.key, request, run.birth, run.fingerprint, run.contacted, selection.exclude, selection.include)
+
+    def skips_deleted(self, path: str) -> bool:
+        """Whether a folder whose run was deleted on the server is left alone from then on."""
+        root = self.root_of(path)
+        return root is not None and root.on_deleted == "skip"
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
