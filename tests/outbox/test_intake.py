@@ -751,6 +751,73 @@ def test_a_daemon_that_was_away_makes_no_backlog(world: World) -> None:
     assert world.state(path) == "queued"
 
 
+# -- a wall clock that leaps -----------------------------------------------------------------------------------------
+
+LEAPS = pytest.mark.parametrize("leap", [DAY, 3650 * DAY])
+
+
+@LEAPS
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_leaps_makes_nothing_stalled(world: World, leap: float, restarted: bool) -> None:
+    """Set forward, or suspended: nobody lived through that time, so it is no quiet; not after a restart either."""
+    world.start(leases=False)
+    path = world.folder("run")
+    world.settle(20)
+    world.born += leap
+    world.settle(5)
+    if restarted:
+        world.start(leases=False)
+    world.step(5 * 3600)
+    world.settle(200)
+    assert world.state(path) == "writing"
+    world.step(3600)
+    world.settle(5)
+    assert world.run(path).verdict == "stalled"
+
+
+@LEAPS
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_leaps_shortens_no_crash_grace(world: World, leap: float, restarted: bool) -> None:
+    """Also where no writer was ever seen, so that only the file times tell; and after a restart."""
+    world.start()
+    path = world.crashed("run")
+    world.settle(20)
+    world.born += leap
+    world.step(1.0)
+    if restarted:
+        world.start()
+    world.settle(30)
+    assert world.run(path).verdict == "settling"
+    world.settle(40)
+    assert world.run(path).verdict == "crashed"
+
+
+@LEAPS
+def test_a_clock_that_leaps_makes_no_backlog(world: World, leap: float) -> None:
+    """A root that is first seen after the leap: what ended just before it is not old."""
+    world.start(leases=False).settle(5)
+    path = world.folder("run", log="done")
+    world.born += 30 * leap
+    world.settle(5)
+    world.start(backlog_after=7 * DAY).settle(20)
+    assert world.state(path) == "queued"
+
+
+def test_a_leap_that_is_taken_back_is_forgotten(world: World) -> None:
+    """Set ten years forward by mistake and back again: time counts as before, also for what is older than both."""
+    world.start(leases=False)
+    path = world.folder("run")
+    world.settle(20)
+    for by in (3650 * DAY, -3650 * DAY):
+        world.born += by
+        world.settle(5)
+    assert world.store.fact("leaps") == []
+    world.start(leases=False)
+    world.step(6 * 3600)
+    world.settle(5)
+    assert world.run(path).verdict == "stalled"
+
+
 # -- where open files cannot be seen ---------------------------------------------------------------------------------
 
 

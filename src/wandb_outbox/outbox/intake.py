@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from wandb_outbox.detect.completion import LINGER, Look, Patience, Trace, advance, judge, left_ago
+from wandb_outbox.detect.leaps import Leap, lived, noticed
 from wandb_outbox.detect.mounts import file_system_type, is_remote
 from wandb_outbox.detect.scan import Found, Recognise, look, scan
 from wandb_outbox.detect.watch import GATHER, Sighting, Watcher
@@ -135,6 +136,8 @@ class Intake:
         self._selectors: dict[str, Selector] = {root.path: root.selection.selector() for root in ordered}
         self.main_ended = False
         """The main container beside this sidecar has ended: what cannot be seen is not written any more."""
+        self._leaps = self._kept_leaps = tuple(Leap(*leap) for leap in store.fact("leaps") or ())
+        self._clocks = now(), tick()
         self._full_pass: Iterator[None] | None = None
         self._next_slice = 0.0
 
@@ -142,6 +145,7 @@ class Intake:
 
     def step(self) -> float:
         """Do what is due, for about :data:`SLICE` seconds at most; returns in how many seconds the next thing is due."""
+        self._notice_leaps()
         start = self._tick()
         longest = float("inf")
         if self._watcher is not None:
@@ -495,16 +499,18 @@ class Intake:
         if writers.writers is Writers.UNKNOWN and self.main_ended:
             writers = WriterEvidence(Writers.FREE, "the main container has ended")
         # What an earlier process, or this one under the folder's earlier name, saw of a writer is in the row only.
-        before = left_ago(run.verdict, run.verdict_since, now=self._now())
+        now = self._now_for(run.verdict_since or 0.0)
+        before = left_ago(run.verdict, run.verdict_since, now=now)
         tracked.trace = advance(tracked.trace, Look(self._tick(), taken, writers), left_ago=before)
         # While somebody writes, what the folder says of its end matters only for telling that a writer lingers.
-        lively = writers.writers is Writers.WRITER and self._now() - taken.newest_ctime_ns / 1e9 < LINGER
+        now = self._now_for(taken.newest_ctime_ns / 1e9)
+        lively = writers.writers is Writers.WRITER and now - taken.newest_ctime_ns / 1e9 < LINGER
         found = FormatEvidence()
         if not lively:
             tracked.format = self._format_now(tracked)
             found = self._evidence(tracked, taken)
         reopened = run.delivered_fingerprint is not None and taken.fingerprint != run.delivered_fingerprint
-        judgement = judge(tracked.trace, found, self._patience(taken), now=self._now(), reopened=reopened)
+        judgement = judge(tracked.trace, found, self._patience(taken), now=now, reopened=reopened)
         tracked.judgement = judgement
         self._apply(tracked, run, judgement, taken, found)
 
@@ -636,7 +642,7 @@ class Intake:
             return f"hold = true for this root; {judgement.reason}"
         if self._policy.backlog_after is not None and run.delivered_fingerprint is None:
             first = self._first_seen(tracked.root.path)
-            quiet = first - taken.newest_ctime_ns / 1e9
+            quiet = lived(taken.newest_ctime_ns / 1e9, first, self._leaps)
             if quiet > self._policy.backlog_after:
                 return f"older than the watch over its root: quiet for {quiet / 86_400:.0f} days when it began"
         return None
@@ -703,6 +709,24 @@ class Intake:
         if self._note(tracked, run, judgement, self._policy.rescan):
             self._log("folder-unreadable", path=tracked.path, reason=error.message)
         self._schedule(tracked, self._tick() + self._policy.rescan)
+
+    def _notice_leaps(self) -> None:
+        """Remember, for later processes too, when the wall clock went further than the time that has passed."""
+        wall, tick = self._clocks
+        now, now_tick = self._clocks = self._now(), self._tick()
+        leaps = noticed(self._leaps, wall, tick, now=now, now_tick=now_tick)
+        if leaps != self._leaps:
+            self._leaps = leaps
+            self._log(
+                "clock-leapt", seconds=round(now - wall - (now_tick - tick), 1), action="not counted as quiet time"
+            )
+        if leaps != self._kept_leaps:
+            self._store.set_fact("leaps", [[leap.at, leap.by] for leap in leaps])
+            self._kept_leaps = leaps
+
+    def _now_for(self, since: float) -> float:
+        """What the wall clock would say now if it had not leapt since then."""
+        return since + lived(since, self._now(), self._leaps)
 
     def _next_due(self) -> float:
         dues = [tracked.due for tracked in self._tracked.values() if tracked.due is not None]
