@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
-from wandb_outbox.model import Run, State
+from wandb_outbox.model import Run, State, Verdict
 from wandb_outbox.outbox.lock import Executor
 from wandb_outbox.outbox.store import Attempt, Line, Store
 
@@ -172,9 +172,11 @@ def show_text(run: Run, attempts: Sequence[Attempt]) -> str:
     return "\n".join(lines)
 
 
-def why_text(run: Run) -> str:
-    """``why``: where it stands and why, in sentences."""
+def why_text(run: Run, *, now: float, watched: bool) -> str:
+    """``why``: where it stands and why, in sentences. ``watched``: a daemon runs."""
     lines = [f"{run.path} is {run.state.value}: {run.reason}."]
+    if run.state is State.WRITING:
+        lines += _waiting_lines(run, now=now, watched=watched)
     if run.error_message and run.state in (State.QUEUED, State.FAILED):
         if run.error_message != run.reason:
             lines.append(f"Last error ({run.error_class}): {run.error_message}.")
@@ -185,6 +187,23 @@ def why_text(run: Run) -> str:
     if run.url and run.state is not State.UPLOADED:
         lines.append(f"The last content that the server confirmed: {run.url} ({run.artifact}).")
     return "\n".join(lines)
+
+
+def _waiting_lines(run: Run, *, now: float, watched: bool) -> Iterator[str]:
+    """What a folder that is not finished waits for, since when, and when it is looked at again."""
+    if run.verdict_since is not None:
+        since = f"{moment(run.verdict_since)}, for {duration(now - run.verdict_since)}"
+        yield f"That it is {run.verdict} has been so since {since}."
+    if run.verdict == Verdict.SETTLING:
+        yield "Waited for: time alone. If nothing changes and nobody opens a file of it, it is decided then."
+    else:
+        yield "Waited for: a sign of its end, which is that the last open file is closed, or that something in it says so."
+    if not watched:
+        yield "No daemon runs: it is looked at again by the next `wandb-outbox watch` or `wandb-outbox flush`."
+    elif run.look_at is not None and run.look_at > now:
+        yield f"Looked at again, without an event, at {moment(run.look_at)}, in {duration(run.look_at - now)}."
+    elif run.look_at is not None:
+        yield "Looked at again with its next event, and twice a minute without one (in its own rhythm where a root is polled)."
 
 
 def flush_text(uploaded: int, after: Mapping[State, int], server: str, detail: str) -> str:

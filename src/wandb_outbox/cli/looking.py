@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 
@@ -66,8 +67,10 @@ def why_command(arguments: argparse.Namespace) -> int:
     """Where a run stands and why, with the evidence seen now."""
     from wandb_outbox.detect.evidence import evidence_text
 
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # see detect/writers.py: a broken lease would end us
     _, run = _one(arguments)
-    print(printable(report.why_text(run), keep_lines=True))
+    watched = running_executor(state_dir_of(arguments)) is not None
+    print(printable(report.why_text(run, now=time.time(), watched=watched), keep_lines=True))
     if run.state in (State.WRITING, State.HELD, State.QUEUED):
         print(printable(evidence_text(run), keep_lines=True))
     return Exit.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 
 from wandb_outbox import report
 from wandb_outbox.cli.common import complain, configuration, overrides_of, state_dir_of
@@ -17,6 +18,7 @@ from wandb_outbox.service.preview import preview
 
 def plan_command(arguments: argparse.Namespace) -> int:
     """What would be sent."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # see detect/writers.py: a broken lease would end us
     loaded = configuration(arguments, need_roots=False, missing_roots="wait")
     plans: list[Plan] = []
     problems: list[str] = []

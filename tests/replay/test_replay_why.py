@@ -1,0 +1,56 @@
+"""``why``: which file is open, by whom, since when, what is waited for, and when it is looked at again."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from replay_script import Ending, Life, Session
+from replay_theatre import Theatre, Timing
+
+FOLDER = "outputs/run"
+TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+
+
+def said(theatre: Theatre) -> str:
+    """What it says of the folder by now."""
+    return theatre.command("why", theatre.path(FOLDER))
+
+
+@pytest.mark.parametrize("leases", [True, False])
+def test_why_tells_the_evidence_with_the_daemon_alive_and_dead(tmp_path: Path, leases: bool) -> None:
+    """While somebody writes, while time alone decides, and when nobody is there to look."""
+    act = Session(FOLDER).begin().chunk(1).add(["cue", "asked"]).kill().act()
+    crashed = Ending(FOLDER, verdict="crashed", outcomes=("crashed",))
+    probe = {} if leases else {"WANDB_OUTBOX_PROBE": "proc"}
+    with Theatre(tmp_path, Timing(grace=3600.0), environ=probe) as theatre:
+        theatre.start_daemon()
+        theatre.play({"run": Life([act], (crashed,))})
+        theatre.wait(lambda: any("open for writing" in row.reason for row in theatre.rows()), "the writer to be seen")
+        text = said(theatre)
+        (pid,) = set(re.findall(r"\(pid (\d+)\)", text))
+        command = Path(f"/proc/{pid}/comm").read_text().strip()
+        assert f"is writing: run_tts_eval.log is open for writing by {command} (pid {pid})." in text
+        assert re.search(rf"^That it is writing has been so since {TIME}, for \d+ s\.$", text, re.MULTILINE)
+        assert "Waited for: a sign of its end, which is that the last open file is closed" in text
+        assert re.search(rf"^Looked at again, without an event, at {TIME}, in \d+ s\.$", text, re.MULTILINE)
+        assert f"{command} (pid {pid}) has run_tts_eval.log open for writing" in text  # what `why` sees by itself
+        theatre.give_cue("asked")
+        theatre.wait(lambda: theatre.journal("run").curtain, "its end")
+        if leases:
+            theatre.wait(lambda: "unless it is resumed" in said(theatre), "the grace")
+            text = said(theatre)
+            assert re.search(r"and nobody writes to it: crashed, unless it is resumed within 3[56]\d\d s\.", text)
+            assert "Waited for: time alone." in text
+            assert "writers  free: none of" in text
+        else:
+            theatre.wait(lambda: "open files cannot be seen here" in said(theatre), "the doubt")
+        theatre.stop_daemon(signal.SIGKILL)
+        text = said(theatre)
+        assert "No daemon runs: it is looked at again by the next `wandb-outbox watch` or `wandb-outbox flush`." in text
+        assert re.search(rf"^That it is \w+ has been so since {TIME}", text, re.MULTILINE)
+        files = [file for file in Path(theatre.path(FOLDER)).rglob("*") if file.is_file()]
+        assert f"A look at it now: {len(files)} files" in text
+        assert "failed   run_tts_eval.log says that this began, and not that it ended: trajectory generation" in text
