@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from wandb_outbox.errors import FolderChanged, Rejected
 from wandb_outbox.model import Excluded, FileStat, Snapshot
@@ -46,6 +46,8 @@ LOG_SUFFIX = ".wandb"
 
 MAX_DEPTH = 64
 MAX_FILES = 200_000
+MAX_LEFT_OUT = 10_000
+"""Entries that are looked at for open files in the directories that a person leaves out: they may hold whole data sets."""
 
 _SECRET = re.compile("|".join(fnmatch.translate(pattern) for pattern in SECRET_PATTERNS))
 _JUNK = re.compile("|".join(fnmatch.translate(pattern) for pattern in JUNK_PATTERNS))
@@ -61,6 +63,22 @@ class FolderUnreadable(Rejected):
 
 Selector = Callable[[str, bool], str | None]
 """Says of a relative path (and whether it is a directory) why it is left out, or ``None`` to take it."""
+
+
+class Entered(str):
+    """Why a directory is left out below which the walk goes on: whoever has a file there open still writes the run.
+
+    ``included``: a pattern of ``include`` reaches into it, so that all of it has to be looked at.
+    """
+
+    __slots__ = ("included",)
+    included: bool
+
+    def __new__(cls, reason: str, *, included: bool) -> Self:
+        """The reason as text."""
+        made = super().__new__(cls, reason)
+        made.included = included
+        return made
 
 
 def default_selector(path: str, is_directory: bool) -> str | None:
@@ -86,7 +104,8 @@ class Selection:
     """The rules of one root on what is left out: the defaults, plus ``exclude``, less ``include``.
 
     ``exclude`` and ``include`` are gitignore patterns; ``include`` wins over ``exclude`` and over the defaults,
-    so that a person can take a file that only looks like a secret.
+    so that a person can take a file that only looks like a secret. It reaches into a directory that is left out when it
+    names it: ``checkpoints/best.pt``, ``.cache/**/scores.json``.
     """
 
     exclude: tuple[str, ...] = ()
@@ -100,13 +119,20 @@ class Selection:
 
         exclude = pathspec.GitIgnoreSpec.from_lines(self.exclude)
         include = pathspec.GitIgnoreSpec.from_lines(self.include)
+        named = {part for pattern in self.include for part in pattern.strip("/").split("/")[:-1]}
 
         def select(path: str, is_directory: bool) -> str | None:
             name = f"{path}/" if is_directory else path
             if include.match_file(name):
                 return None
+            *above, last = path.split("/")
+            # Below a directory that is left out by default we are only for the sake of what is included.
+            for part in (*above, last) if is_directory else above:
+                if reason := default_selector(part, True) if part != OWN_DIRECTORY else None:
+                    return Entered(reason, included=True) if is_directory and part in named else reason
             if exclude.match_file(name):
-                return "excluded by the configuration"
+                reason = "excluded by the configuration"
+                return Entered(reason, included=not named.isdisjoint(path.split("/"))) if is_directory else reason
             return default_selector(path, is_directory)
 
         return select
@@ -164,6 +190,13 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     reason = selector(relative, True)
                     if reason is not None:
                         excluded.append(Excluded(relative + "/", reason))
+                        if isinstance(reason, Entered):
+                            for found, below in _below_left_out(directory, relative, reason, selector, device, path):
+                                if reason.included and selector(found, False) is None:
+                                    files.append(_file_stat(found, below))
+                                    newest = max(newest, below.st_ctime_ns)
+                                elif not _SECRET.match(found.rpartition("/")[2]):
+                                    watched.append(found)
                         if in_own:
                             logs.extend(_run_logs(directory, entry.name, relative))
                             watched.extend(log.path for log in logs)
@@ -184,12 +217,12 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                             # It is not sent, but whoever holds it open still writes the run.
                             watched.append(relative)
                     else:
-                        files.append(FileStat(relative, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino))
-                        if len(files) > MAX_FILES:
-                            raise Rejected(
-                                f"{path} holds more than {MAX_FILES:,} files",
-                                hint="pack them, or leave some out with `exclude` in the configuration",
-                            )
+                        files.append(_file_stat(relative, info))
+                if len(files) > MAX_FILES:
+                    raise Rejected(
+                        f"{path} holds more than {MAX_FILES:,} files",
+                        hint="pack them, or leave some out with `exclude` in the configuration",
+                    )
         finally:
             for directory, _, _ in stack:
                 if directory != top:
@@ -302,6 +335,57 @@ def _open_directory(name: str, parent: int, relative: str, path: str) -> int | N
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
             return None
         raise _folder_error(f"{path}/{relative}", error) from error
+
+
+def _file_stat(relative: str, info: os.stat_result) -> FileStat:
+    return FileStat(relative, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+
+
+def _below_left_out(
+    parent: int, relative: str, reason: Entered, selector: Selector, device: int, path: str
+) -> Iterator[tuple[str, os.stat_result]]:
+    """The regular files below a directory that is left out.
+
+    Where nothing of it is included, no more than :data:`MAX_LEFT_OUT`, and what may not be read is passed over: leaving it
+    out is how a person says that it does not matter. Else it raises as :func:`snapshot` does.
+    """
+    left = MAX_LEFT_OUT
+    for file in _walk_left_out(parent, relative, reason, selector, device, path):
+        left -= 1
+        if left < 0 and not reason.included:
+            return
+        yield file
+
+
+def _walk_left_out(
+    parent: int, relative: str, reason: Entered, selector: Selector, device: int, path: str
+) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        directory = _open_directory(relative.rpartition("/")[2], parent, relative, path)
+        if directory is None or relative.count("/") >= MAX_DEPTH:
+            return
+        try:
+            for entry in _scan(directory, path):
+                name = f"{relative}/{entry.name}"
+                try:
+                    info = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise _folder_error(f"{path}/{name}", error) from error
+                if info.st_dev != device or not is_utf8(name):
+                    continue
+                if stat.S_ISREG(info.st_mode):
+                    yield name, info
+                elif stat.S_ISDIR(info.st_mode):
+                    why = selector(name, True)
+                    if why is None or isinstance(why, Entered):
+                        yield from _walk_left_out(directory, name, reason, selector, device, path)
+        finally:
+            os.close(directory)
+    except FolderUnreadable:
+        if reason.included:
+            raise
 
 
 def _run_logs(parent: int, name: str, relative: str) -> list[FileStat]:

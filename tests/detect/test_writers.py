@@ -141,6 +141,15 @@ def test_a_file_that_is_left_out_counts_as_a_writer(folder: Path, name: str) -> 
         assert probe(folder, selection=Selection(exclude=("*.log", "*.tfevents.*"))).writers is Writers.WRITER
 
 
+def test_a_file_in_a_directory_that_is_left_out_counts_as_a_writer(folder: Path) -> None:
+    """The event files of a living experiment, in a directory that nobody wants to upload."""
+    (folder / "tb" / "deep").mkdir(parents=True)
+    with holding(folder / "tb" / "deep" / "events", os.O_WRONLY | os.O_CREAT):
+        found = probe(folder, selection=Selection(exclude=("tb/",)))
+    assert found.writers is Writers.WRITER
+    assert found.detail.startswith("tb/deep/events is open for writing by ")
+
+
 def test_files_that_vanished_or_were_replaced_are_nobodys(folder: Path) -> None:
     """A name that is gone since the snapshot is no writer; the next snapshot sees the change."""
     taken = snapshot(str(folder))

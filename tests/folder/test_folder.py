@@ -451,6 +451,28 @@ def test_include_wins_over_exclude_and_over_the_rules_for_secrets(tmp_path: Path
     assert taken(snapshot(str(tmp_path), selection.selector())) == ["best.bin", "public.pem"]
 
 
+@pytest.mark.parametrize("directory", ["checkpoints", "checkpoints/deep/er", ".cache", ".git", ".aws", "sub/.cache"])
+def test_include_reaches_into_a_directory_that_it_names(tmp_path: Path, directory: str) -> None:
+    """One file of a directory that is left out can be taken, whoever leaves it out, and only that file."""
+    for name in (f"{directory}/best.pt", f"{directory}/other.pt", "best.pt", "other/best.pt"):
+        put(tmp_path, name)
+    selection = Selection(exclude=("checkpoints/",), include=(f"{directory}/best.pt",))
+    found = snapshot(str(tmp_path), selection.selector())
+    assert taken(found) == sorted(["best.pt", f"{directory}/best.pt", "other/best.pt"])
+    (excluded,) = found.excluded
+    assert f"{directory}/".startswith(excluded.path)
+
+
+def test_include_without_a_directory_does_not_reach_into_what_is_left_out(tmp_path: Path) -> None:
+    """Every `*.json` means those of the results, and not those of some cache."""
+    for name in ("a.json", ".cache/b.json", ".git/c.json", "checkpoints/d.json", "wandb/e.json"):
+        put(tmp_path, name)
+    found = snapshot(str(tmp_path), Selection(exclude=("*.json", "checkpoints/"), include=("a.json",)).selector())
+    assert taken(found) == ["a.json"]
+    wide = snapshot(str(tmp_path), Selection(exclude=("checkpoints/",), include=("*.json",)).selector())
+    assert taken(wide) == ["a.json"]
+
+
 def test_no_patterns_mean_the_plain_rules() -> None:
     """Without patterns the default is used as it is, and the pattern library is not loaded."""
     assert Selection().selector() is default_selector
@@ -466,6 +488,59 @@ def test_files_left_out_are_still_watched_for_writers(tmp_path: Path) -> None:
     found = snapshot(str(tmp_path), Selection(exclude=("*.log", "*.tfevents.*")).selector())
     assert taken(found) == ["keep.json"]
     assert sorted(found.watched) == ["events.out.tfevents.1", "run.log", "wandb/run-1/run-1.wandb"]
+
+
+def test_directories_that_a_person_leaves_out_are_watched_for_writers(tmp_path: Path) -> None:
+    """Who excludes the directory of the event files still does not want half a run; caches and `.git` are nobody's sign."""
+    for name in ("tb/deep/events.out.tfevents.1", "tb/.env", "tb/.git/index", ".git/index", ".cache/lock", "keep.json"):
+        put(tmp_path, name)
+    found = snapshot(str(tmp_path), Selection(exclude=("tb/",)).selector())
+    assert (taken(found), found.watched) == (["keep.json"], ("tb/deep/events.out.tfevents.1",))
+    assert [(each.path, each.reason) for each in found.excluded if each.path.startswith("tb")] == [
+        ("tb/", "excluded by the configuration")
+    ]
+
+
+def test_a_change_in_a_directory_that_is_left_out_is_no_change_of_the_run(tmp_path: Path) -> None:
+    """Neither of its content nor of its quiet time: only an open file there counts."""
+    put(tmp_path, "keep.json")
+    put(tmp_path, "tb/events")
+    selector = Selection(exclude=("tb/",)).selector()
+    before = snapshot(str(tmp_path), selector)
+    (tmp_path / "tb" / "events").write_text("more")
+    after = snapshot(str(tmp_path), selector)
+    assert (after.fingerprint, after.newest_ctime_ns) == (before.fingerprint, before.newest_ctime_ns)
+
+
+def test_a_data_set_that_is_left_out_is_looked_at_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many files it holds, a look stays short; what a pattern includes is found in all of it."""
+    monkeypatch.setattr("wandb_outbox.folder.MAX_LEFT_OUT", 5)
+    for number in range(30):
+        put(tmp_path, f"data/{number // 10}/{number}.bin")
+    assert len(snapshot(str(tmp_path), Selection(exclude=("data/",)).selector()).watched) == 5
+    found = snapshot(str(tmp_path), Selection(exclude=("data/",), include=("data/2/29.bin",)).selector())
+    assert taken(found) == ["data/2/29.bin"]
+
+
+def test_a_directory_that_is_left_out_may_be_unreadable() -> None:
+    """Leaving it out is how a person says that it does not matter; not so where something in it is included."""
+    with public_directory() as public:
+        put(public, "keep.json")
+        put(public, "shut/a")
+        (public / "shut").chmod(0)
+        code = f"""
+import pathspec
+from wandb_outbox.errors import OutboxError
+from wandb_outbox.folder import Selection, snapshot
+selectors = [Selection(("shut/",)).selector(), Selection(("shut/",), ("shut/a",)).selector()]
+become_nobody()
+print([file.path for file in snapshot({str(public)!r}, selectors[0]).files])
+try:
+    snapshot({str(public)!r}, selectors[1])
+except OutboxError as error:
+    print(error.message.rpartition("/")[2])
+"""
+        assert run_python(code).splitlines() == ["['keep.json']", "shut may not be read by this user"]
 
 
 def test_a_file_whose_name_is_not_utf8_is_watched_for_writers(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def probe_writers(
     paths = probe_order([*(file.path for file in snapshot.files), *snapshot.watched])
     if leases and file_system_type(folder) in LEASE_TYPES:
         doubt = ""
+        left_out = frozenset(snapshot.watched)
         for path in paths:
             answer = probe_lease(folder, path)
             if answer is Writers.WRITER:
@@ -103,7 +104,7 @@ def probe_writers(
                 by = f" by {holder.command} (pid {holder.pid})" if holder else ""
                 return WriterEvidence(Writers.WRITER, f"{path} is open for writing{by}")
             # Of a file that is left out only a writer counts: leaving it out is how a person ends our doubts about it.
-            if answer is Writers.UNKNOWN and not doubt and path not in snapshot.watched:
+            if answer is Writers.UNKNOWN and not doubt and path not in left_out:
                 doubt = f"no lease on {path}: it belongs to another user, and we have no CAP_LEASE"
         if not doubt:
             return WriterEvidence(Writers.FREE, f"none of {len(paths)} files is open for writing")
