@@ -45,6 +45,14 @@ class FolderChanged(OutboxError):
     """The folder changed or vanished since it was found complete: it goes back to ``writing``."""
 
 
+class Held(OutboxError):
+    """It must not be sent now: held with this reason until a person releases it, or for ``look_again_in`` seconds."""
+
+    def __init__(self, message: str, *, hint: str = "", look_again_in: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.look_again_in = look_again_in
+
+
 class RunDeleted(OutboxError):
     """The run id was deleted on the server (it answers 409 for ever): a new incarnation is needed."""
 

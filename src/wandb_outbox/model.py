@@ -250,6 +250,8 @@ class PlanRequest:
     """The server may know ``run_id`` already: an id that an offline run recorded does not replace it."""
     host: str | None = None
     """The host name to record in the run's config, or ``None`` (the default) to record none."""
+    own_run: bool = False
+    """The folder gets a run of its own, although it logged one itself while it ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +321,20 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
+class ExistingRun:
+    """A run that is on the server already, made by the experiment itself, and that the folder is attached to.
+
+    ``entity``, ``project`` and ``name`` are what its log says of it; ``problem`` is why the log says too little.
+    """
+
+    run_id: str
+    entity: str | None
+    project: str | None
+    name: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that will be sent, decided before anything is sent.
 
@@ -361,6 +377,8 @@ class Plan:
     """The offline run that this one is, oldest part first; then ``history`` holds its rows."""
     others: tuple[str, ...] = ()
     """Directories of further offline runs in the folder: each is delivered first, as a run of its own."""
+    attach: ExistingRun | None = None
+    """The run that this is attached to: its name, history and configuration there stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +453,8 @@ class Run:
     """A person wants to see every content of it before it is sent."""
     forced: bool
     """A person asked for it by ``upload`` or ``release``: holds do not apply to the approved fingerprint."""
+    insisted: bool
+    """It was held because of the run that it logged itself, and a person released it all the same."""
     verdict_since: float | None
     """Since when completion has said ``verdict``, while it waits; ``None``: it has not judged this content yet."""
     look_at: float | None

@@ -177,11 +177,13 @@ def why_text(run: Run, *, now: float, watched: bool) -> str:
     lines = [f"{run.path} is {run.state.value}: {run.reason}."]
     if run.state is State.WRITING:
         lines += _waiting_lines(run, now=now, watched=watched)
-    if run.error_message and run.state in (State.QUEUED, State.FAILED):
+    if run.error_message and run.state in (State.QUEUED, State.FAILED, State.HELD):
         if run.error_message != run.reason:
             lines.append(f"Last error ({run.error_class}): {run.error_message}.")
         if run.error_hint:
             lines.append(f"What you can do: {run.error_hint}.")
+    if run.next_attempt_at is not None and run.state is State.HELD:
+        lines.append(f"The server is asked again at {moment(run.next_attempt_at)}.")
     if run.next_attempt_at is not None and run.state is State.QUEUED:
         lines.append(f"It is tried again at {moment(run.next_attempt_at)}.")
     if run.url and run.state is not State.UPLOADED:

@@ -68,6 +68,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 OnCrash = Literal["upload", "hold", "skip"]
 OnDeleted = Literal["new", "skip"]
+LiveRuns = Literal["attach", "hold", "skip"]
 
 
 def problem_with_rule(rule: str) -> str | None:
@@ -89,6 +90,7 @@ class RootSettings(BaseModel):
     convention: str = "auto"
     on_crash: OnCrash = "upload"
     on_deleted: OnDeleted = "new"
+    live_runs: LiveRuns = "attach"
     hold: bool | None = None
     entity: str | None = None
     project: str | None = None

@@ -16,6 +16,7 @@ from wandb_outbox.deliver.protocol import error_to_json
 from wandb_outbox.errors import (
     DiskFull,
     FolderChanged,
+    Held,
     NotVerified,
     Offline,
     OutboxError,
@@ -379,6 +380,37 @@ def test_a_folder_that_changed_or_vanished_goes_back_to_detection(bench: Bench, 
     assert (found.state, found.attempts, found.reason) == (State.WRITING, 0, error.message)
     assert bench.changed == [run.path]
     assert bench.store.attempts(run.key)[0].outcome is not None
+
+
+def test_what_must_not_be_sent_now_is_held_until_it_is_time_to_ask_again(bench: Bench) -> None:
+    """No attempt is used up; with a time it is queued again by itself, without one only by a person."""
+    for_a_while, for_good = bench.fly("a", "b")
+    found = bench.fail(for_a_while, Held("still running", hint="wait", look_again_in=300.0))
+    assert (found.state, found.attempts, found.error_class, found.reason) == (State.HELD, 0, "Held", "still running")
+    bench.fail(for_good, Held("in another entity", hint="set it"))
+    assert bench.deliverer.gate.open
+    assert bench.step(200) <= 100
+    assert bench.states() == ["held", "held"]
+    bench.step(101)
+    assert bench.states() == ["uploading", "held"]
+    assert not bench.row(for_a_while).insisted
+    found = bench.row(for_good)
+    assert bench.store.release(found.key, found.fingerprint)
+    bench.step()
+    assert bench.states() == ["uploading", "uploading"]
+    assert (bench.row(for_good).insisted, bench.confirm(for_good).insisted) == (True, False)
+
+
+def test_what_is_due_again_is_found_after_a_restart_and_not_while_a_person_holds_it(bench: Bench) -> None:
+    """The next executor asks again when the time has come; a person's hold goes before."""
+    first, second = bench.fly("a", "b")
+    for run in (first, second):
+        bench.fail(run, Held("still running", look_again_in=300.0))
+    bench.store.hold(second.key)
+    again = Bench(bench.store)
+    again.tick = bench.tick + 301
+    again.online()
+    assert again.states() == ["uploading", "held"]
 
 
 def test_a_run_that_was_deleted_there_is_sent_as_the_next_incarnation(bench: Bench) -> None:

@@ -25,6 +25,7 @@ from wandb_outbox.errors import (
     ConfigurationError,
     DiskFull,
     FolderChanged,
+    Held,
     NotVerified,
     Offline,
     OutboxError,
@@ -150,6 +151,15 @@ def test_an_error_that_is_not_ours_never_gets_through_as_something_else(name: ob
     assert isinstance(arrived, OutboxError)
     assert arrived.message == "m"
     assert type(arrived) in (UploaderCrashed, Rejected)
+
+
+def test_when_to_look_again_is_not_lost_on_the_way() -> None:
+    """A held folder is asked about again after the seconds that the uploader said, or not at all."""
+    for seconds in (300.0, None):
+        error = Held("m", hint="h", look_again_in=seconds)
+        arrived = error_from_json(decode(encode(error_to_json(error))))
+        assert isinstance(arrived, Held)
+        assert (arrived.message, arrived.hint, arrived.look_again_in) == ("m", "h", seconds)
 
 
 def test_every_error_has_its_next_move() -> None:

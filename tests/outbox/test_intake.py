@@ -611,6 +611,24 @@ def test_a_crashed_run_goes_where_its_root_says(world: World, on_crash: str, sta
     assert "CUDA died" in run.reason
 
 
+@pytest.mark.parametrize(("live_runs", "state"), [("attach", "queued"), ("hold", "held"), ("skip", "skipped")])
+def test_a_folder_that_logged_itself_goes_where_its_root_says(world: World, live_runs: str, state: str) -> None:
+    """With the name of the run in the reason; only the uploader can know whether it may be attached."""
+    world.start(RootSettings.model_validate({"path": str(world.top), "live_runs": live_runs}))
+    path = world.folder("run")
+    log = path / "wandb" / "run-20251203_100000-abc" / "run-abc.wandb"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    world.settle()
+    run = world.run(path)
+    assert run.state.value == state
+    assert ("(run-20251203_100000-abc), and live_runs =" in run.reason) is (state != "queued")
+    world.settle(70)
+    log.write_bytes(b"more")
+    world.settle(200)
+    assert world.run(path) == run
+
+
 @pytest.mark.parametrize("on_crash", ["upload", "hold"])
 def test_a_crashed_run_without_any_result_is_skipped(world: World, on_crash: str) -> None:
     """There is nothing to show; if something comes, it is looked at again."""

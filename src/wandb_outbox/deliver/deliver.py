@@ -17,6 +17,7 @@ from wandb_outbox.deliver.sink import Sink
 from wandb_outbox.errors import (
     DiskFull,
     FolderChanged,
+    Held,
     Offline,
     OutboxError,
     Rejected,
@@ -114,6 +115,8 @@ class Deliverer:
         """Deliveries whose uploader was ended for them, until the server says whether it was there."""
         self._told_uploads: object = None
         self._told_at = float("-inf")
+        self._ask_again_at: float | None = 0.0
+        """When the next row that was held back for a while is due (wall clock); ``None``: there is none."""
         self.gate = Gate(since=tick())
         self.only: Sequence[int] | None = None
         """The keys to deliver, when not all: what a person named in ``upload``."""
@@ -133,6 +136,7 @@ class Deliverer:
             del self._messages[0]
         self._end_hung()
         if self.accepting and not self.paused:
+            self._ask_again()
             self._probe_if_due()
             if self.gate.open:
                 self._claim_due()
@@ -245,10 +249,27 @@ class Deliverer:
                 )  # fmt: skip
                 del self._flights[run.key]
                 self._log("run-deleted", path=run.path, reason=error.message, action="sent under a new run")
+            case Held():
+                self._store.hold_back(run.key, self._claim, error, now=self._now())
+                self._ask_again_at = self._store.next_asking()
+                del self._flights[run.key]
+                self._log(
+                    "held", path=run.path, run=run.run_id, reason=error.message, look_again_in=error.look_again_in
+                )
+                self._on_rest(run.path)
             case Rejected():
                 self._give_up(flight, error)
             case _:
                 self._use_up(flight, error)
+
+    def _ask_again(self) -> None:
+        """Queue what was held back for a while and is due."""
+        due = self._ask_again_at
+        # Further away than any wait of ours means that the clock was set back since.
+        if due is None or self._now() < due < self._now() + 7200:
+            return
+        self._store.ask_again(now=self._now())
+        self._ask_again_at = self._store.next_asking()
 
     def _failed_alone(self, flight: Flight) -> bool:
         """Whether server and storage were there while this one got nowhere, so that it has a trouble of its own.
@@ -494,6 +515,7 @@ class Deliverer:
             return 60.0
         due = self._store.next_attempt_at()
         if due is None:
-            return 60.0
+            again = self._ask_again_at
+            return 60.0 if again is None else min(max(again - self._now(), 0.0), 60.0)
         probe = 0.0 if self.gate.open else self.gate.next_probe - self._tick()
         return min(max(due - self._now(), probe, 0.0), 60.0)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from wandb_outbox import errors
-from wandb_outbox.errors import OutboxError, Throttled
+from wandb_outbox.errors import Held, OutboxError, Throttled
 from wandb_outbox.model import Overrides, PlanRequest, Receipt, RootRules
 
 MAX_LINE = 16 * 2**20
@@ -26,6 +26,8 @@ class Job:
     birth: str
     fingerprint: str
     contacted: bool
+    insisted: bool = False
+    """A person released it although the run that it logged itself stands in the way."""
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
 
@@ -62,6 +64,7 @@ def job_from_json(message: dict[str, Any]) -> Job:
         birth=message["birth"],
         fingerprint=message["fingerprint"],
         contacted=message["contacted"],
+        insisted=message["insisted"],
         exclude=tuple(message["exclude"]),
         include=tuple(message["include"]),
     )
@@ -82,6 +85,7 @@ def error_to_json(error: OutboxError) -> dict[str, Any]:
         "message": error.message,
         "hint": error.hint,
         "retry_after": error.retry_after if isinstance(error, Throttled) else None,
+        "look_again_in": error.look_again_in if isinstance(error, Held) else None,
     }
 
 
@@ -91,6 +95,8 @@ def error_from_json(message: dict[str, Any]) -> OutboxError:
     text, hint = str(message.get("message")), str(message.get("hint") or "")
     if kind is Throttled:
         return Throttled(text, retry_after=float(message.get("retry_after") or 0), hint=hint)
+    if kind is Held:
+        return Held(text, hint=hint, look_again_in=message.get("look_again_in"))
     if not (isinstance(kind, type) and issubclass(kind, OutboxError)) or issubclass(kind, errors.UserError):
         return errors.Rejected(text, hint=hint)
     return kind(text, hint=hint)

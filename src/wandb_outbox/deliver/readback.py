@@ -38,7 +38,7 @@ def differences(seen: Seen, plan: Plan, *, history_rows: int, sizes: Mapping[str
     """
     found: list[str] = []
     wanted_state = "finished" if plan.exit_code == 0 else "failed"
-    if seen.state != wanted_state:
+    if plan.attach is None and seen.state != wanted_state:
         found.append(f"the run is {seen.state}, not {wanted_state}")
     if seen.name != plan.name:
         found.append(f"the run is called {seen.name!r}, not {plan.name!r}")

@@ -7,22 +7,39 @@ version. ``outbox/delivered`` is written last, after everything was read back, s
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 import wandb
 from wandb.apis.public import Run as RemoteRun
 from wandb.proto import wandb_internal_pb2
+from wandb.sdk.artifacts._internal_artifact import InternalArtifact
 
+from wandb_outbox.deliver.attach import (
+    ASK_AGAIN,
+    ENDED,
+    There,
+    directory_names,
+    holds_digest,
+    left_over,
+    noted,
+    own_part,
+    refusal,
+    says_script,
+)
 from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, says_deleted, shorten
 from wandb_outbox.deliver.probe import Answer, ServerState, ask_server
 from wandb_outbox.deliver.protocol import Job
@@ -36,11 +53,24 @@ from wandb_outbox.deliver.replay import (
     send_records,
     send_summary_times,
 )
-from wandb_outbox.errors import FolderChanged, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
-from wandb_outbox.folder import Selection, is_utf8, snapshot
+from wandb_outbox.errors import FolderChanged, Held, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
+from wandb_outbox.folder import Selection, is_utf8, open_file, snapshot
 from wandb_outbox.formats.offline_run import OfflineRun, log_evidence, log_in
-from wandb_outbox.model import FormatEvidence, Kind, Plan, PlannedArtifact, Receipt, Severity, Snapshot, Verdict, run_id
+from wandb_outbox.model import (
+    ExistingRun,
+    FormatEvidence,
+    Kind,
+    Plan,
+    PlannedArtifact,
+    PlannedTable,
+    Receipt,
+    Severity,
+    Snapshot,
+    Verdict,
+    run_id,
+)
 from wandb_outbox.plan import make_plan
+from wandb_outbox.plan.live import ATTACHED, attached
 from wandb_outbox.steps import step
 
 API_TIMEOUT = 20
@@ -57,6 +87,10 @@ Contact = Callable[[str, int], None]
 """Records (run id, incarnation) in the outbox; returns when that is durable."""
 Progress = Callable[[str], None]
 """Tells the executor which stage begins."""
+LogArtifact = Callable[[wandb.Artifact, list[str] | None], wandb.Artifact]
+"""Logs an artifact with these aliases for a run; what it returns can be waited for."""
+RESULTS = "results.json"
+"""What the guide's upload script always sends: by its bytes a folder is told from another of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +109,8 @@ class Identity:
     incarnation: int
     remote: RemoteRun | None
     adopted: bool = False
+    attached: bool = False
+    """The experiment made this run itself: of it only what is ours may change."""
 
 
 class Sender:
@@ -92,10 +128,22 @@ class Sender:
             # It asks the server, and calls every failure of that an AuthenticationError: no folder is to blame.
             failure = Failure(Stage.IDENTIFY, type(error).__name__, _words(error), _is_disk_full(error))
             raise decide(server.base_url, failure, ask_server(server.base_url, server.key)) from error
+        self._opening = threading.Lock()
+        self._stream: Any = None
+
+    def _beside(self) -> Any:
+        """A way into the SDK's process that belongs to no run; it is opened once, and ends with the process."""
+        with self._opening:
+            if self._stream is None:
+                settings = run_settings(self._server, self._directory, None)
+                settings.run_id = f"beside-{os.getpid()}-{id(self)}"
+                service = wandb.setup().ensure_service()
+                self._stream = service.inform_init(settings=settings.to_proto(), run_id=settings.run_id)
+            return self._stream
 
     def deliver(self, job: Job, contact: Contact, progress: Progress) -> Receipt:
         """Send one folder and read it back. Raises an :class:`OutboxError` named by the next move."""
-        delivery = _Delivery(self._api, self._server, self._directory, job, contact, progress)
+        delivery = _Delivery(self._api, self._server, self._directory, job, contact, progress, self._beside)
         try:
             return delivery.run()
         except OutboxError:
@@ -112,7 +160,14 @@ class _Delivery:
     """The steps of one delivery, and how far it has come."""
 
     def __init__(
-        self, api: wandb.Api, server: Server, directory: str, job: Job, contact: Contact, progress: Progress
+        self,
+        api: wandb.Api,
+        server: Server,
+        directory: str,
+        job: Job,
+        contact: Contact,
+        progress: Progress,
+        beside: Callable[[], Any],
     ) -> None:
         self.stage = Stage.PLAN
         self._api = api
@@ -121,6 +176,7 @@ class _Delivery:
         self._job = job
         self._contact = contact
         self._progress = progress
+        self._beside = beside
         self._run: wandb.Run | None = None
         self._sync_dir: str | None = None
         self._frozen = False
@@ -143,11 +199,25 @@ class _Delivery:
                 f"{job.request.path}: the SDK opens no path that is not valid UTF-8", hint="rename the folder"
             )
         plan = make_plan(job.request, before)
+        if plan.attach is not None and job.contacted and job.request.run_id != plan.attach.run_id:
+            plan = self._own_plan(before)  # it has a run of its own since before it logged one itself
         step("send.planned")
         self._deliver_others(plan)
         entity = plan.entity or self._default_entity()
         self._enter(Stage.IDENTIFY)
-        identity = self._identify(plan, entity)
+        if plan.attach is not None:
+            live = self._live_run(plan, plan.attach, entity)
+            if not isinstance(live, Held):
+                return self._attach(plan, entity, live, before)
+            plan = self._own_plan(before)
+            identity = self._identify(plan, entity)
+            if identity.remote is None and not job.insisted:
+                raise live
+        else:
+            identity = self._identify(plan, entity)
+        if identity.attached and identity.remote is not None:
+            there = ExistingRun(identity.run_id, entity, plan.project, str(identity.remote.display_name))
+            return self._attach(attached(plan, there), entity, identity.remote, before, adopted=identity.adopted)
         if identity.run_id != plan.run_id or identity.incarnation != job.request.incarnation:
             known = replace(job.request, run_id=identity.run_id, incarnation=identity.incarnation, fixed_id=True)
             plan = make_plan(known, before)
@@ -161,6 +231,9 @@ class _Delivery:
         self._enter(Stage.VERIFY)
         return self._verify(plan, entity, identity, artifacts)
 
+    def _own_plan(self, before: Snapshot) -> Plan:
+        return make_plan(replace(self._job.request, own_run=True), before)
+
     # -- who is it ---------------------------------------------------------------------------------------------------
 
     def _identify(self, plan: Plan, entity: str) -> Identity:
@@ -169,7 +242,9 @@ class _Delivery:
         if job.contacted:
             remote = self._find(entity, plan.project, job.request.run_id)
             if remote is None or self._is_ours(remote):
-                return Identity(job.request.run_id, job.request.incarnation, remote)
+                return Identity(job.request.run_id, job.request.incarnation, remote, attached=_is_attached(remote))
+            if self._is_of_script(remote, plan):  # recorded, and killed before the run was told of it
+                return Identity(remote.id, job.request.incarnation, remote, attached=True)
         for incarnation in itertools.count(job.request.incarnation):
             # The recorded id first: a folder that was renamed before its first contact keeps it. That of an offline run
             # comes before ours.
@@ -179,11 +254,16 @@ class _Delivery:
             if remote is None:
                 break
             if self._is_ours(remote) or (recorded and self._is_same_offline_run(remote, plan)):
-                return Identity(candidate, incarnation, remote)
-        known = None if job.contacted else self._find_content(plan, entity)
+                return Identity(candidate, incarnation, remote, attached=_is_attached(remote))
+        known, by_script = (None, []) if job.contacted else self._find_known(plan, entity)
         if known is not None:
             intent = known.config.get("outbox", {})
-            return Identity(known.id, int(intent.get("incarnation", 0)), known, adopted=True)
+            return Identity(
+                known.id, int(intent.get("incarnation", 0)), known, adopted=True, attached=_is_attached(known)
+            )
+        script = None if plan.replays else self._of_script(by_script, plan)
+        if script is not None:
+            return Identity(script.id, incarnation, script, attached=True)
         return Identity(candidate, incarnation, None)
 
     def _is_ours(self, remote: RemoteRun) -> bool:
@@ -210,29 +290,87 @@ class _Delivery:
         path = self._job.request.path
         return intent.get("path") if root is None else os.path.relpath(path, root)
 
-    def _find_content(self, plan: Plan, entity: str) -> RemoteRun | None:
-        """A run that already holds this very content of this very folder, under whatever id (state lost, folder moved)."""
+    def _find_known(self, plan: Plan, entity: str) -> tuple[RemoteRun | None, list[RemoteRun]]:
+        """Runs of this folder under whatever id, in one question.
+
+        First one that holds this very content (state lost, folder moved); then those of which the config says that the
+        guide's upload script made them of a folder of this name, the newest first.
+        """
         mine = plan.config["outbox"]
+        wanted: dict[str, Any] = {"config.outbox.fingerprint": plan.fingerprint}
+        if _has_results(plan):
+            names = directory_names(plan.path)
+            there = [*names, *(f"{name}/" for name in names)]
+            wanted = {"$or": [wanted, {"config.original_output_dir": {"$in": there}}]}
+        by_script: list[RemoteRun] = []
         try:
             found = self._api.runs(
-                f"{entity}/{plan.project}",
-                filters={"config.outbox.fingerprint": plan.fingerprint},
-                per_page=20,
-                lazy=False,
+                f"{entity}/{plan.project}", filters=wanted, order="-created_at", per_page=20, lazy=False
             )
             remote: RemoteRun
             for remote in found:
                 theirs = remote.config.get("outbox")
-                if not isinstance(theirs, dict) or theirs.get("fingerprint") != plan.fingerprint:
+                if not isinstance(theirs, dict):
+                    by_script += [remote] if says_script(remote.config, plan.path) else []
+                    continue
+                if theirs.get("fingerprint") != plan.fingerprint:
                     continue
                 same_place = theirs.get("site") == mine["site"] and theirs.get("path") == mine["path"]
                 if theirs.get("birth") == self._job.birth or same_place:
-                    return remote
+                    return remote, by_script
         except (ValueError, wandb.errors.CommError) as error:
             if _is_absent(error):
-                return None  # the project does not exist yet
+                return None, []  # the project does not exist yet
             raise
+        return None, by_script
+
+    def _of_script(self, candidates: list[RemoteRun], plan: Plan) -> RemoteRun | None:
+        """The newest run that the guide's script made of this very folder. Raises :class:`Held` while it is being made."""
+        for remote in candidates:
+            if not self._is_of_script(remote, plan):
+                self._notes.append(
+                    f"not-adopted: the run {remote.id} says that it is of a folder of this name, but has no artifact with "
+                    f"this {RESULTS}: it may be of another machine, and is left alone"
+                )
+            elif remote.state not in ENDED:
+                raise Held(
+                    f"{plan.path}: its run {remote.id}, made by an upload script, is {remote.state} on the server",
+                    hint="it is looked at again every few minutes until it has ended",
+                    look_again_in=ASK_AGAIN,
+                )
+            else:
+                return remote
         return None
+
+    def _is_of_script(self, remote: RemoteRun, plan: Plan) -> bool:
+        """Whether the guide's script made this run of this folder: a name stands on many machines, these bytes do not."""
+        if "outbox" in remote.config or not says_script(remote.config, plan.path) or not _has_results(plan):
+            return False
+        manifests = (
+            {path: str(entry.digest) for path, entry in artifact.manifest.entries.items()}
+            for artifact in remote.logged_artifacts()
+            if artifact.state == "COMMITTED"
+        )
+        with open_file(plan.path, RESULTS) as file:
+            return holds_digest(manifests, RESULTS, _md5(file))
+
+    def _live_run(self, plan: Plan, run: ExistingRun, entity: str) -> RemoteRun | Held:
+        """The run that the folder logged itself, if it may be attached to it now; else why not."""
+        sound = run.problem is None and run.entity in (None, entity)
+        remote = self._find(entity, plan.project, run.run_id) if sound else None
+        there = None if remote is None else _there(remote)
+        mine = remote is None or self._may_attach(remote, plan)
+        held = refusal(run, entity, plan.project, there, path=plan.path, mine=mine)
+        if remote is None or (held is not None and not (self._job.insisted and held.look_again_in is not None)):
+            return held or Held(f"{plan.path}: its run {run.run_id} is not there", hint="release it")
+        return remote
+
+    def _may_attach(self, remote: RemoteRun, plan: Plan) -> bool:
+        """Whether nothing is attached to this run yet, or this folder, or (under whatever name) this very content."""
+        intent = remote.config.get("outbox")
+        if not isinstance(intent, dict) or self._is_ours(remote):
+            return True
+        return intent.get("birth") == self._job.birth or intent.get("fingerprint") == plan.fingerprint
 
     def _find(self, entity: str, project: str, candidate: str) -> RemoteRun | None:
         """The run as the server has it now, or ``None`` when it has none (nor perhaps the project)."""
@@ -252,7 +390,7 @@ class _Delivery:
             return None
         if delivered.get("intent") != intent_of(plan) and not identity.adopted:
             return None
-        if remote.state not in ("finished", "failed"):
+        if remote.state not in (ENDED if plan.attach else ("finished", "failed")):
             return None
         artifact = self._committed(entity, plan, str(delivered["artifact"])) if delivered.get("artifact") else None
         if plan.artifacts and (artifact is None or artifact.digest != delivered.get("digest")):
@@ -295,8 +433,8 @@ class _Delivery:
             self._send_content(run, plan, rows, entity, before)
             step("send.content-sent")
             self._enter(Stage.ARTIFACT)
-            self._use_inputs(run, plan, entity)
-            artifacts = [self._send_artifact(run, planned) for planned in plan.artifacts]
+            self._use_inputs(run.use_artifact, plan, entity)
+            artifacts = [self._send_artifact(planned, _log_into(run)) for planned in plan.artifacts]
             step("send.artifact-committed")
             self._check_unchanged(before)
         except FolderChanged:
@@ -310,6 +448,48 @@ class _Delivery:
         step("send.finished")
         return artifacts
 
+    def _attach(
+        self, plan: Plan, entity: str, remote: RemoteRun, before: Snapshot, *, adopted: bool = False
+    ) -> Receipt:
+        """Send the folder to a run that the experiment made itself, beside whatever it holds; it is never opened."""
+        identity = Identity(remote.id, self._job.request.incarnation, remote, adopted=adopted)
+        there = _there(remote)
+        plan = replace(own_part(plan, there), name=str(remote.display_name))
+        self._rows = int(remote.history_line_count or 0)
+        receipt = self._delivered_already(identity, remote, plan, entity)
+        if receipt is not None:
+            self._contact(identity.run_id, identity.incarnation)
+            return receipt
+        step("send.identified")
+        self._contact(identity.run_id, identity.incarnation)
+        self._enter(Stage.CONTENT)
+        # Whose it is, and which of it is ours, before anything of ours is there.
+        remote.config["outbox"] = plan.config["outbox"]
+        remote._attrs["tags"] = list(dict.fromkeys((*remote.tags, *plan.tags)))  # noqa: SLF001  it has no setter
+        remote.summary._json_dict[DELIVERED] = noted(plan, there)  # noqa: SLF001  `update` sets it and sends it at once
+        remote.update()
+        step("send.opened")
+        for name in plan.run_files:
+            remote.upload_file(os.path.join(plan.path, name), root=plan.path)
+            self._progress(self.stage.value)
+        self._enter(Stage.ARTIFACT)
+        self._use_inputs(remote.use_artifact, plan, entity)
+
+        def beside(artifact: wandb.Artifact, aliases: list[str] | None) -> wandb.Artifact:
+            return self._log_beside(Place(entity, plan.project, remote.id, ""), artifact, aliases)
+
+        artifacts = [self._send_artifact(planned, beside) for planned in plan.artifacts]
+        step("send.artifact-committed")
+        tables = {table.name: self._send_table(table, remote, beside) for table in plan.tables}
+        summary = remote.summary
+        for key in (*left_over(plan, there), MISSING_INPUTS):
+            summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded
+        summary.update({**plan.summary, **tables})  # type: ignore[no-untyped-call]
+        step("send.content-sent")
+        self._check_unchanged(before)
+        self._enter(Stage.VERIFY)
+        return self._verify(plan, entity, identity, artifacts)
+
     def _check_unchanged(self, before: Snapshot) -> None:
         if not before.same_bytes_as(self._take_snapshot()):
             raise FolderChanged(
@@ -318,7 +498,7 @@ class _Delivery:
             )
 
     def _open(self, plan: Plan, entity: str, identity: Identity) -> wandb.Run:
-        settings = run_settings(self._server, self._directory, plan)
+        settings = run_settings(self._server, self._directory, plan.started_at)
         settings.finish_timeout = FINISH_TIMEOUT + self._run_file_bytes(plan) / SLOWEST
         if self._job.contacted and identity.remote is None:
             # The server knew it, or was about to: perhaps it was deleted. The SDK takes that answer (409) for one that
@@ -424,7 +604,9 @@ class _Delivery:
                 **_ending(directory, taken),
             )
             job = Job(self._job.key, request, taken.birth, taken.fingerprint, contacted=False)
-            other = _Delivery(self._api, self._server, self._directory, job, lambda *_: None, self._progress)
+            other = _Delivery(
+                self._api, self._server, self._directory, job, lambda *_: None, self._progress, self._beside
+            )
             try:
                 receipt = other.run()
             finally:
@@ -432,21 +614,21 @@ class _Delivery:
                 other.clean()
             self._notes += [f"{os.path.basename(directory)}: {warning}" for warning in receipt.warnings]
 
-    def _use_inputs(self, run: wandb.Run, plan: Plan, entity: str) -> None:
+    def _use_inputs(self, use: Callable[[wandb.Artifact], object], plan: Plan, entity: str) -> None:
         """Say which artifacts the run used. One that cannot be had is a warning: the upload is worth more than a line."""
         self._missing_inputs = []
         for name in plan.inputs:
             above = [entity, plan.project][: max(2 - name.count("/"), 0)]
             full = "/".join((*above, name)) + ("" if ":" in name else ":latest")
             try:
-                run.use_artifact(self._api.artifact(full))
+                use(self._api.artifact(full))
             except (ValueError, wandb.errors.CommError) as error:
                 if not _is_absent(error) and check_server(self._server).state is not ServerState.ONLINE:
                     raise
                 self._missing_inputs.append(name)
             self._progress(self.stage.value)
 
-    def _send_artifact(self, run: wandb.Run, planned: PlannedArtifact) -> wandb.Artifact:
+    def _send_artifact(self, planned: PlannedArtifact, log: LogArtifact) -> wandb.Artifact:
         artifact = wandb.Artifact(
             planned.name, planned.type, description=planned.description, metadata=planned.metadata
         )
@@ -457,7 +639,7 @@ class _Delivery:
                 os.path.join(self._job.request.path, file.path), name=file.path, policy="immutable", skip_cache=True
             )
             self._progress(self.stage.value)
-        logged = run.log_artifact(artifact, aliases=list(planned.aliases) or None)
+        logged = log(artifact, list(planned.aliases) or None)
         logged.wait(timeout=int(ARTIFACT_TIMEOUT + planned.bytes / SLOWEST))
         if logged.state != "COMMITTED":
             raise NotVerified(f"{self._job.request.path}: the artifact {planned.name} is {logged.state}, not COMMITTED")
@@ -470,6 +652,44 @@ class _Delivery:
             logged.aliases = sorted(aliases)
             logged.save()
         return logged
+
+    def _log_beside(self, place: Place, artifact: wandb.Artifact, aliases: list[str] | None) -> wandb.Artifact:
+        """Log an artifact as an output of a run that is not opened: the SDK's process needs only the run's name."""
+        beside = self._beside()
+        artifact.finalize()
+        record = beside._make_artifact(artifact)  # noqa: SLF001  no public way logs an artifact for a run that has ended
+        record.entity, record.project, record.run_id, record.finalize = place.entity, place.project, place.run_id, True
+        record.aliases.extend(dict.fromkeys(("latest", *(aliases or ()))))
+        request = wandb_internal_pb2.LogArtifactRequest(artifact=record)  # type: ignore[attr-defined]  # as above
+        handle = beside._deliver_artifact(request)  # noqa: SLF001  as above
+        self._api._set_artifact_save_handle(artifact, handle)  # noqa: SLF001  as `log_artifact` does, for `wait`
+        return artifact
+
+    def _send_table(self, table: PlannedTable, remote: RemoteRun, log: LogArtifact) -> dict[str, Any]:
+        """A table for a run that is not opened, as the SDK leaves one: its summary names a run file and an artifact."""
+        data = [list(row) for row in table.rows]
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", f"run-{remote.id}-{table.name}")[:128]
+        artifact = InternalArtifact(name, "run_table")
+        entry = artifact.add(wandb.Table(columns=list(table.columns), data=data, allow_mixed_types=True), table.name)
+        with open(str(entry.local_path), "rb") as file:
+            content = file.read()
+        digest = hashlib.sha256(content).hexdigest()
+        with tempfile.TemporaryDirectory(dir=self._directory) as top:
+            path = os.path.join("media", "table", f"{table.name}_{digest[:20]}.table.json")
+            os.makedirs(os.path.join(top, os.path.dirname(path)))
+            with open(os.path.join(top, path), "wb") as file:
+                file.write(content)
+            remote.upload_file(os.path.join(top, path), root=top)
+        logged = log(artifact, None).wait(timeout=int(ARTIFACT_TIMEOUT + len(content) / SLOWEST))
+        return {
+            "_type": "table-file",
+            "path": path,
+            "sha256": digest,
+            "size": len(content),
+            "ncols": len(table.columns),
+            "nrows": len(table.rows),
+            "artifact_path": f"wandb-artifact://{base64.b64decode(str(logged.id)).hex()}/{entry.path}",
+        }
 
     # -- read back ---------------------------------------------------------------------------------------------------
 
@@ -495,7 +715,8 @@ class _Delivery:
                     artifact_bytes=int(artifact.size) if artifact else 0,
                 )
                 sizes = {file.path: file.size for file in plan.artifacts[0].files} if plan.artifacts else {}
-                found = differences(seen, plan, history_rows=self._rows, sizes=sizes)
+                ended = plan.attach is None or remote.state in ENDED
+                found = differences(seen, plan, history_rows=self._rows if ended else seen.history_rows, sizes=sizes)
                 found += [
                     f"the artifact {more.name} has {there.file_count} files of {there.size} bytes"
                     for more, there in zip(plan.artifacts[1:], artifacts[1:], strict=True)
@@ -519,7 +740,7 @@ class _Delivery:
     ) -> Receipt:
         step("send.read-back")
         summary = remote.summary
-        for key in stale_keys(_plain(remote.summary_metrics), plan):
+        for key in [] if plan.attach else stale_keys(_plain(remote.summary_metrics), plan):
             summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded
         if plan.started_at is not None and plan.ended_at is not None:
             # The SDK counts the seconds of the upload; what people compare is the experiment's duration.
@@ -536,6 +757,7 @@ class _Delivery:
                     "artifact": artifact.name if artifact else "",
                     "digest": artifact.digest if artifact else "",
                     "intent": intent_of(plan),
+                    **(noted(plan, _there(remote)) if plan.attach else {}),
                 }
             }
         )
@@ -606,7 +828,7 @@ class _Delivery:
             shutil.rmtree(self._sync_dir, ignore_errors=True)
 
 
-def run_settings(server: Server, directory: str, plan: Plan) -> wandb.Settings:
+def run_settings(server: Server, directory: str, started_at: float | None) -> wandb.Settings:
     """Settings for one run, made afresh each time: ``wandb.init`` changes the object that it is given."""
     return wandb.Settings(
         mode="online",
@@ -628,7 +850,7 @@ def run_settings(server: Server, directory: str, plan: Plan) -> wandb.Settings:
         x_disable_meta=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
-        x_start_time=plan.started_at,
+        x_start_time=started_at,
         # Whole seconds only: a fraction silently means the default (20 retries of 2 to 60 s and more).
         x_graphql_timeout_seconds=20,
         x_graphql_retry_max=4,
@@ -643,6 +865,32 @@ def run_settings(server: Server, directory: str, plan: Plan) -> wandb.Settings:
         x_file_transfer_retry_wait_max_seconds=10,
         x_transaction_log_flush_interval=1,
     )
+
+
+def _log_into(run: wandb.Run) -> LogArtifact:
+    """The usual way to log an artifact."""
+    return lambda artifact, aliases: run.log_artifact(artifact, aliases=aliases)
+
+
+def _there(remote: RemoteRun) -> There:
+    files = {file.name: int(file.size) for file in remote.files(per_page=200)}
+    return There(remote.id, remote.state, _plain(remote.config), _plain(remote.summary_metrics), files)
+
+
+def _is_attached(remote: RemoteRun | None) -> bool:
+    intent = None if remote is None else remote.config.get("outbox")
+    return isinstance(intent, dict) and intent.get(ATTACHED) is True
+
+
+def _md5(file: IO[bytes]) -> bytes:
+    digest = hashlib.md5(usedforsecurity=False)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.digest()
+
+
+def _has_results(plan: Plan) -> bool:
+    return any(file.path == RESULTS for artifact in plan.artifacts[:1] for file in artifact.files)
 
 
 def intent_of(plan: Plan) -> str:

@@ -86,15 +86,16 @@ def kind_of(format: str) -> Kind:  # noqa: A002  it is the word for it
 def evidence(format: str, path: str, snapshot: Snapshot) -> FormatEvidence:  # noqa: A002  it is the word for it
     """What the folder says about its end; see :meth:`Format.evidence`. Raises ``UserError`` for an unknown format.
 
-    Where the format finds neither, the log of the newest offline run in the folder speaks.
+    Where the format finds neither, the log of the newest run that used wandb itself in the folder speaks.
     """
     found = _format(format).evidence(path, snapshot, done_marker(path, snapshot))
-    if found.done is not None or found.failed is not None or not snapshot.offline:
+    if found.done is not None or found.failed is not None or not snapshot.logs:
         return found
-    # The directories' names begin with the time at which the run began.
-    newest = max(snapshot.offline, key=lambda log: log.path)
+    # The directories' names say when the run began.
+    newest = max(snapshot.logs, key=lambda log: log.path.split("/")[-2].removeprefix("offline-"))
     logged = log_evidence(path, newest.path)
-    return replace(found, done=logged.done, failed=logged.failed, nothing_to_show=False)
+    shown = found.nothing_to_show and not snapshot.offline
+    return replace(found, done=logged.done, failed=logged.failed, nothing_to_show=shown)
 
 
 def read(format: str, path: str, snapshot: Snapshot) -> Content:  # noqa: A002  it is the word for it

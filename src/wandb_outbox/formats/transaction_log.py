@@ -64,6 +64,7 @@ class LogHead:
     run_id: str
     entity: str | None
     project: str | None
+    name: str | None
     started_at: float
 
 
@@ -137,7 +138,7 @@ def read_head(folder: str, log: str) -> LogHead:
             with contextlib.suppress(ValueError, TypeError):
                 run.take(record)
         if run.run_id:
-            return LogHead(run.run_id, run.texts.get(2), run.texts.get(3), run.started_at or 0.0)
+            return LogHead(run.run_id, run.texts.get(2), run.texts.get(3), run.texts.get(8), run.started_at or 0.0)
     raise _nameless(folder, log)
 
 

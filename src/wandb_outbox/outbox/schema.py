@@ -101,6 +101,10 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE runs ADD COLUMN verdict_since REAL;  -- while it waits; NULL: this content is not judged yet
     ALTER TABLE runs ADD COLUMN look_at REAL;        -- when the look that gave the reason was to be repeated
     """,
+    """
+    -- Released although it was held back for the run that it logged itself.
+    ALTER TABLE runs ADD COLUMN insisted INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 VERSION = len(MIGRATIONS)

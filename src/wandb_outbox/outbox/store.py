@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wandb_outbox.errors import OutboxError, StateUnusable
+from wandb_outbox.errors import Held, OutboxError, StateUnusable
 from wandb_outbox.model import Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
 from wandb_outbox.outbox import schema
 from wandb_outbox.outbox.location import DISK_TROUBLE, StateDir, disk_full, keep_group
@@ -30,7 +30,7 @@ _COLUMNS = (
     "key, path, root, kind, format, birth, state, reason, verdict, outcome, judged, run_id, revision, incarnation, "
     "fingerprint, files, bytes, first_seen, completed_at, attempts, next_attempt_at, overrides, error_class, "
     "error_message, error_hint, entity, project, name, url, artifact, digest, delivered_fingerprint, uploaded_at, "
-    "warnings, claim, contacted, suspect, gone, by_person, hold, forced, verdict_since, look_at"
+    "warnings, claim, contacted, suspect, gone, by_person, hold, forced, insisted, verdict_since, look_at"
 )
 
 PAGE = 2000
@@ -422,7 +422,8 @@ class Store:
     def reopen(self, key: int, reason: str) -> bool:
         """The folder changed: back to ``writing``; after an upload the receipt is kept meanwhile."""
         return self._change(
-            "UPDATE runs SET state = 'writing', verdict = 'writing', verdict_since = NULL, reason = ?2, forced = 0, gone = 0 "
+            "UPDATE runs SET state = 'writing', verdict = 'writing', verdict_since = NULL, reason = ?2, forced = 0, "
+            "insisted = 0, gone = 0 "
             "WHERE key = ?1 "
             "AND (state IN ('held', 'queued', 'uploaded', 'failed') OR (state = 'skipped' AND by_person = 0))",
             key, reason,
@@ -437,7 +438,8 @@ class Store:
         return self._change(
             "UPDATE runs SET state = 'writing', verdict = 'writing', verdict_since = NULL, reason = ?2, birth = ?3, "
             "incarnation = ?4, run_id = ?5, "
-            "revision = 0, fingerprint = '', contacted = 0, suspect = 0, gone = 0, forced = 0, overrides = '{}', attempts = 0, "
+            "revision = 0, fingerprint = '', contacted = 0, suspect = 0, gone = 0, forced = 0, insisted = 0, "
+            "overrides = '{}', attempts = 0, "
             "url = NULL, artifact = NULL, digest = NULL, delivered_fingerprint = NULL, uploaded_at = NULL, "
             "error_class = NULL, error_message = NULL, error_hint = NULL, outcome = 'unknown' "
             "WHERE key = ?1 AND state <> 'uploading' AND birth <> ?3",
@@ -549,7 +551,7 @@ class Store:
                 "UPDATE runs SET state = 'uploaded', claim = NULL, reason = 'the server has it', run_id = ?3, "
                 "incarnation = ?4, entity = ?5, project = ?6, name = ?7, url = ?8, artifact = ?9, digest = ?10, "
                 "delivered_fingerprint = ?11, files = ?12, bytes = ?13, uploaded_at = ?14, contacted = 1, suspect = 0, "
-                "attempts = attempts + 1, next_attempt_at = NULL, forced = 0, begun = 0, warnings = ?15, "
+                "attempts = attempts + 1, next_attempt_at = NULL, forced = 0, insisted = 0, begun = 0, warnings = ?15, "
                 "error_class = NULL, error_message = NULL, error_hint = NULL "
                 "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
                 key, claim, receipt.run_id, receipt.incarnation, receipt.entity, receipt.project, receipt.name,
@@ -579,6 +581,48 @@ class Store:
                 key, claim, error.message, int(used), next_attempt_at, int(suspect), type(error).__name__, error.hint,
             )  # fmt: skip
             return done and self._end_attempt(key, now, type(error).__name__, error.message)
+
+    def hold_back(self, key: int, claim: str, error: Held, *, now: float) -> bool:
+        """It must not be sent now: ``held``, until a person releases it or, if that is said, the time to ask again."""
+        again = None if error.look_again_in is None else now + error.look_again_in
+        with self._transaction():
+            done = self._change(
+                "UPDATE runs SET state = 'held', claim = NULL, reason = ?3, next_attempt_at = ?4, suspect = 0, "
+                "error_class = 'Held', error_message = ?3, error_hint = ?5 "
+                "WHERE key = ?1 AND state = 'uploading' AND claim = ?2",
+                key, claim, error.message, again, error.hint,
+            )  # fmt: skip
+            return done and self._end_attempt(key, now, "Held", error.message)
+
+    def ask_again(self, *, now: float) -> int:
+        """Queue what was held back for a while and is due again, unless a person holds it; returns how many."""
+        with self._transaction():
+            keys = [
+                row[0]
+                for row in self._query(
+                    f"SELECT key FROM runs WHERE {_OPEN} AND state = 'held' AND error_class = 'Held' "
+                    "AND next_attempt_at IS NOT NULL "
+                    f"AND (hold = 0 OR forced) AND {_DUE.format(now='?1')}",
+                    now,
+                )
+            ]
+            for key in keys:
+                self._change(
+                    "UPDATE runs SET state = 'queued', next_attempt_at = NULL, reason = 'it is time to ask again', "
+                    "error_class = NULL, error_message = NULL, error_hint = NULL "
+                    "WHERE key = ? AND state = 'held'",
+                    key,
+                )
+            return len(keys)
+
+    def next_asking(self) -> float | None:
+        """When the next of those that were held back for a while is due."""
+        return _time(
+            self._value(
+                f"SELECT min(next_attempt_at) FROM runs WHERE {_OPEN} AND state = 'held' AND error_class = 'Held' "
+                "AND (hold = 0 OR forced)"
+            )
+        )
 
     def fail(self, key: int, claim: str, error: OutboxError, *, now: float) -> bool:
         """Given up: a person has to look."""
@@ -667,14 +711,17 @@ class Store:
         with self._transaction():
             self._change("UPDATE runs SET hold = 1 WHERE key = ? AND hold = 0", key)
             return self._change(
-                "UPDATE runs SET state = 'held', forced = 0, reason = 'held by a person' WHERE key = ? AND state = 'queued'",
+                "UPDATE runs SET state = 'held', forced = 0, insisted = 0, reason = 'held by a person' "
+                "WHERE key = ? AND state = 'queued'",
                 key,
             ) or bool(self._value("SELECT hold AND state <> 'uploading' FROM runs WHERE key = ?", key))
 
     def release(self, key: int, fingerprint: str) -> bool:
         """A person approves this content: queued. A later content is held again if a hold applies to it."""
         return self._change(
-            "UPDATE runs SET state = 'queued', forced = 1, by_person = 0, attempts = 0, next_attempt_at = NULL, "
+            "UPDATE runs SET state = 'queued', forced = 1, insisted = coalesce(error_class = 'Held', 0), "
+            "by_person = 0, attempts = 0, "
+            "next_attempt_at = NULL, "
             "reason = 'released by a person' WHERE key = ?1 AND fingerprint = ?2 AND fingerprint <> '' "
             "AND (state = 'held' OR (state = 'skipped' AND gone = 0))",
             key, fingerprint,
@@ -691,7 +738,8 @@ class Store:
     def force(self, key: int, overrides: Overrides, judgement: Judgement, snapshot: Snapshot, *, now: float) -> bool:
         """A person asks for this folder as it is now: queued, whatever it waited for."""
         return self._change(
-            f"UPDATE runs SET state = 'queued', {_NEXT_REVISION.replace('?5', '?6')}, forced = 1, by_person = 0, overrides = ?2, "
+            f"UPDATE runs SET state = 'queued', {_NEXT_REVISION.replace('?5', '?6')}, forced = 1, insisted = 0, by_person = 0, "
+            "overrides = ?2, "
             "verdict = ?3, outcome = ?4, reason = ?5, fingerprint = ?6, files = ?7, bytes = ?8, completed_at = ?9, "
             "attempts = 0, next_attempt_at = NULL, suspect = 0, gone = 0, mtime_ns = ?10, judged = ?5, "
             "error_class = NULL, error_message = NULL, error_hint = NULL "
@@ -834,7 +882,7 @@ def _run(row: tuple[Any, ...]) -> Run:
     values[6] = State(row[6])
     values[21] = overrides_from_json(row[21])
     values[33] = tuple(json.loads(row[33]))
-    for index in range(35, 41):
+    for index in range(35, 42):
         values[index] = bool(row[index])
     return Run(*values)
 

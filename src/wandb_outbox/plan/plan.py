@@ -29,6 +29,7 @@ from wandb_outbox.plan.conventions import Names
 from wandb_outbox.plan.facts import Facts
 from wandb_outbox.plan.jsonsafe import json_safe, safe_text
 from wandb_outbox.plan.lineage import declared_artifacts
+from wandb_outbox.plan.live import attached, find_live
 from wandb_outbox.plan.params_meta import META, PARAMS, nested
 from wandb_outbox.plan.replays import Recorded, find_recorded, recorded_summary, without_secrets
 from wandb_outbox.plan.secrets import Secrets, find_secrets, masked_config
@@ -56,6 +57,12 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     declared = formats.read_declaration(request.path, snapshot)
     warnings += [*content.warnings, *declared.warnings]
     recorded = find_recorded(request, snapshot, warn)
+    live = find_live(request, snapshot, recorded, warn)
+    others = () if recorded is None else recorded.others
+    if live is not None and recorded is not None:
+        # The newest run carries the folder; the offline ones are runs of their own.
+        others = (*recorded.others, recorded.replays[-1].directory)
+        recorded = None
     if recorded is not None:
         content = recorded.joined(content)
     if declared.upload is not None:
@@ -119,9 +126,10 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         fingerprint=snapshot.fingerprint,
         upload=declared.upload,
         replays=replays,
-        others=() if recorded is None else recorded.others,
+        others=others,
     )
-    return _redacted(replace(plan, warnings=tuple(dict.fromkeys(warnings))), secrets)
+    plan = _redacted(replace(plan, warnings=tuple(dict.fromkeys(warnings))), secrets)
+    return plan if live is None else attached(plan, live)
 
 
 def _with_declared(config: dict[str, JsonValue], declared: Declaration, warn: Warn) -> dict[str, JsonValue]:

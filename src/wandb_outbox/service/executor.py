@@ -199,7 +199,16 @@ class Executor:
             **plan_rules(self._settings, root),
         )
         selection = root.selection if root else Selection()
-        return Job(run.key, request, run.birth, run.fingerprint, run.contacted, selection.exclude, selection.include)
+        return Job(
+            run.key,
+            request,
+            run.birth,
+            run.fingerprint,
+            run.contacted,
+            run.insisted,
+            selection.exclude,
+            selection.include,
+        )
 
     def skips_deleted(self, path: str) -> bool:
         """Whether a folder whose run was deleted on the server is left alone from then on."""
