@@ -52,6 +52,10 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 """Every legal change of state; the store makes no others. ``writing`` to ``uploaded``: what the server has was put back."""
 
 
+OLDER = "older than the watch over its root"
+"""How the reason begins for which a folder of an old backlog is held."""
+
+
 class Verdict(StrEnum):
     """What completion says of a folder at one moment."""
 

@@ -6,6 +6,7 @@ Imports neither wandb, watchdog, omegaconf nor pydantic-settings: people type ``
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
@@ -103,8 +104,8 @@ def status_json(store: Store | None, executor: Executor | None, *, now: float) -
     }  # fmt: skip
 
 
-def status_text(status: Mapping[str, Any], *, now: float) -> str:
-    """``status`` for a person: what is where, and what to do."""
+def status_text(status: Mapping[str, Any], backlog: Iterable[tuple[str, int, int]], *, now: float) -> str:
+    """``status`` for a person: what is where, and what to do. ``backlog`` is :meth:`Store.backlog`."""
     daemon, server = status["daemon"], status["server"]
     lines = []
     if daemon["alive"]:
@@ -124,6 +125,11 @@ def status_text(status: Mapping[str, Any], *, now: float) -> str:
         lines.append("paused   nothing new is uploaded until `wandb-outbox resume`")
     counts = ", ".join(f"{number} {state}" for state, number in status["counts"].items() if number)
     lines.append(f"runs     {counts or 'none yet'}")
+    lines += [
+        f"backlog  {number:,} older folder{'s' * (number != 1)}, {size(total)}, held: "
+        f"`wandb-outbox release --root {shlex.quote(root)}`, or those since a day with `--since YYYY-MM-DD`"
+        for root, number, total in backlog
+    ]
     if status["oldest_waiting_seconds"] is not None:
         lines.append(f"waiting  the oldest for {duration(status['oldest_waiting_seconds'])}")
     if status["next_attempt_at"] is not None and status["next_attempt_at"] > now:

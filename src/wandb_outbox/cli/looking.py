@@ -24,13 +24,14 @@ def status_command(arguments: argparse.Namespace) -> int:
         executor = running_executor(state_dir)
         store = Store.read(state_dir)
         status = report.status_json(store, executor, now=time.time())
+        backlog = store.backlog() if store is not None else ()
         if store is not None:
             store.close()
         if arguments.json:
             print(json.dumps(status, indent=None if arguments.watch else 2), flush=True)
         else:
             clear = "\x1b[H\x1b[2J" if arguments.watch and sys.stdout.isatty() else ""
-            print(clear + printable(report.status_text(status, now=time.time()), keep_lines=True), flush=True)
+            print(clear + printable(report.status_text(status, backlog, now=time.time()), keep_lines=True), flush=True)
         if not arguments.watch:
             return Exit.OK if executor is not None else Exit.DOWN
         try:

@@ -21,7 +21,7 @@ from wandb_outbox.detect.writers import HolderMemory, probe_writers
 from wandb_outbox.errors import DiskFull, FolderChanged, OutboxError, StateUnusable
 from wandb_outbox.folder import MAX_DEPTH, OWN_DIRECTORY, FolderGone, Selector, birth_of, snapshot
 from wandb_outbox.formats import done_when, evidence, kind_of, recognise, upload_wish
-from wandb_outbox.model import FormatEvidence, Judgement, Run, Snapshot, State, Verdict, WriterEvidence, Writers
+from wandb_outbox.model import OLDER, FormatEvidence, Judgement, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.settings import RootSettings
 from wandb_outbox.steps import step
@@ -648,7 +648,7 @@ class Intake:
             first = self._first_seen(tracked.root.path)
             quiet = lived(taken.newest_ctime_ns / 1e9, first, self._leaps)
             if quiet > self._policy.backlog_after:
-                return f"older than the watch over its root: quiet for {quiet / 86_400:.0f} days when it began"
+                return f"{OLDER}: quiet for {quiet / 86_400:.0f} days when it began"
         return None
 
     def _first_seen(self, root: str) -> float:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wandb_outbox.errors import Held, OutboxError, StateUnusable
-from wandb_outbox.model import Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
+from wandb_outbox.model import OLDER, Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
 from wandb_outbox.outbox import schema
 from wandb_outbox.outbox.location import DISK_TROUBLE, StateDir, disk_full, keep_group
 
@@ -290,6 +290,15 @@ class Store:
         return int(
             self._value(f"SELECT count(*) FROM runs WHERE {_OPEN} AND state = 'writing' AND verdict = 'settling'")
         )
+
+    def backlog(self) -> Sequence[tuple[str, int, int]]:
+        """Of each root the folders that were old when the watch over it began, and are held: how many, and their bytes."""
+        rows = self._query(
+            f"SELECT root, count(*), sum(bytes) FROM runs WHERE {_OPEN} AND state = 'held' AND root IS NOT NULL "
+            "AND substr(reason, 1, ?1) = ?2 GROUP BY root ORDER BY root",
+            len(OLDER), OLDER,
+        )  # fmt: skip
+        return [(os.fsdecode(root), int(number), int(total)) for root, number, total in rows]
 
     def oldest_waiting(self) -> float | None:
         """Since when the oldest queued row has been complete."""
