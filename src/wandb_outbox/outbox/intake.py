@@ -19,7 +19,7 @@ from wandb_outbox.detect.scan import Found, Recognise, look, scan
 from wandb_outbox.detect.watch import GATHER, Sighting, Watcher
 from wandb_outbox.detect.writers import HolderMemory, probe_writers
 from wandb_outbox.errors import DiskFull, FolderChanged, OutboxError, StateUnusable
-from wandb_outbox.folder import MAX_DEPTH, OWN_DIRECTORY, FolderGone, Selector, birth_of, snapshot
+from wandb_outbox.folder import MAX_DEPTH, OWN_DIRECTORY, FolderGone, Selection, Selector, birth_of, snapshot
 from wandb_outbox.formats import done_when, evidence, kind_of, recognise, upload_wish
 from wandb_outbox.model import OLDER, FormatEvidence, Judgement, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
@@ -133,7 +133,10 @@ class Intake:
         for run in store.list([State.WRITING, State.QUEUED]):
             if (owner := self.root_of(run.path)) is not None:
                 owner.resting[run.path] = -1  # looked at first of all: it may be gone since
+            elif run.root is None:
+                self.track(run.path)  # given by hand, and not delivered yet
         self._selectors: dict[str, Selector] = {root.path: root.selection.selector() for root in ordered}
+        self._plain_selector = Selection().selector()
         self.main_ended = False
         """The main container beside this sidecar has ended: what cannot be seen is not written any more."""
         self._leaps = self._kept_leaps = tuple(Leap(*leap) for leap in store.fact("leaps") or ())
@@ -205,12 +208,12 @@ class Intake:
         for root in self.roots:
             root.next_scan = float("inf")
 
-    def settling(self) -> bool:
-        """Whether something is about to be decided by time alone: settle, confirmation or crash grace."""
+    def settling(self, path: str | None = None) -> bool:
+        """Whether something, or this folder, is about to be decided by time alone: settle, confirmation or crash grace."""
         return any(
             tracked.judgement is None or tracked.judgement.verdict is Verdict.SETTLING
             for tracked in self._tracked.values()
-            if tracked.due is not None
+            if tracked.due is not None and path in (None, tracked.path)
         )
 
     def caught_up(self) -> bool:
@@ -221,18 +224,24 @@ class Intake:
         )
 
     def track(self, path: str) -> None:
-        """Look at this folder soon: it changed, or its upload found it changed."""
-        root = self.root_of(path)
-        if root is None:
-            return
+        """Look at this folder soon: it changed, or its upload found it changed.
+
+        Also where it lies outside every root, or looks like no run at all, because a person named it: it is looked at in
+        a rhythm until it is finished.
+        """
         tracked = self._tracked.get(path)
         if tracked is None:
-            found, _ = look(path, self._recognise(root))
-            if found is None or found.format is None:
+            root, run = self.root_of(path), self._store.by_path(path)
+            recognised = self._recognise(root) if root is not None else recognise
+            found, _ = look(path, recognised)
+            kind = None if found is None else found.format or (None if run is None else run.format)
+            if kind is None:
                 self._vanished(path)
                 return
-            tracked = self._tracked[path] = Tracked(path, root.settings, found.format, None)
-            root.resting.pop(path, None)
+            settings = RootSettings(path=path) if root is None else root.settings
+            tracked = self._tracked[path] = Tracked(path, settings, kind, None)
+            if root is not None:
+                root.resting.pop(path, None)
         self._schedule(tracked, self._tick())
 
     def rest(self, path: str) -> None:
@@ -479,7 +488,7 @@ class Intake:
             if root is not None and self._watch(root, tracked.path):
                 tracked.watched = self._watch_tree(tracked, tracked.path)
                 self._watch_parents(root, tracked.path)
-        selector = self._selectors[tracked.root.path]
+        selector = self._selectors.get(tracked.root.path, self._plain_selector)
         taken = snapshot(tracked.path, selector)
         run = self._row(tracked, taken)
         if run.state is State.UPLOADING:
@@ -509,7 +518,9 @@ class Intake:
         if not lively:
             tracked.format = self._format_now(tracked)
             found = self._evidence(tracked, taken)
-        reopened = run.delivered_fingerprint is not None and taken.fingerprint != run.delivered_fingerprint
+        # What changed while it was uploaded on a person's word goes on that word when it is quiet.
+        delivered = None if run.forced else run.delivered_fingerprint
+        reopened = delivered is not None and taken.fingerprint != delivered
         judgement = judge(tracked.trace, found, self._patience(taken), now=now, reopened=reopened)
         tracked.judgement = judgement
         self._apply(tracked, run, judgement, taken, found)
@@ -539,7 +550,7 @@ class Intake:
 
     def _row(self, tracked: Tracked, taken: Snapshot) -> Run:
         """The row of this folder: its own, that of the folder it was renamed from, or a new one."""
-        root = tracked.root.path
+        root = self._top_of(tracked)
         run = self._store.by_path(tracked.path)
         if run is None:
             for candidate in self._store.by_birth(taken.birth):
@@ -605,7 +616,7 @@ class Intake:
     def _note(self, tracked: Tracked, run: Run, judgement: Judgement, wait: float | None) -> bool:
         now = self._now()
         return self._store.note(
-            run.key, judgement, format=tracked.format, root=tracked.root.path, now=now,
+            run.key, judgement, format=tracked.format, root=self._top_of(tracked), now=now,
             look_at=None if wait is None else now + wait,
         )  # fmt: skip
 
@@ -644,12 +655,18 @@ class Intake:
         hold = tracked.root.hold if tracked.root.hold is not None else self._policy.hold
         if hold:
             return f"hold = true for this root; {judgement.reason}"
-        if self._policy.backlog_after is not None and run.delivered_fingerprint is None:
+        in_root = self._top_of(tracked) is not None
+        if in_root and self._policy.backlog_after is not None and run.delivered_fingerprint is None:
             first = self._first_seen(tracked.root.path)
             quiet = lived(taken.newest_ctime_ns / 1e9, first, self._leaps)
             if quiet > self._policy.backlog_after:
                 return f"{OLDER}: quiet for {quiet / 86_400:.0f} days when it began"
         return None
+
+    def _top_of(self, tracked: Tracked) -> str | None:
+        """The root that the folder lies below, or ``None`` for one that was given by hand outside every root."""
+        root = self.root_of(tracked.path)
+        return None if root is None else root.settings.path
 
     def _first_seen(self, root: str) -> float:
         """When a daemon first saw this root; kept for ever, so that a restart makes no new backlog."""
@@ -677,9 +694,7 @@ class Intake:
     def _vanished(self, path: str) -> None:
         self._forget(path)
         root = self.root_of(path)
-        if root is None:
-            return
-        if self._problem_of(root) is not None:
+        if root is not None and self._problem_of(root) is not None:
             # The whole root is away (unmounted, renamed): that says nothing of its folders until it is back.
             root.resting[path] = -1
             return
@@ -705,7 +720,7 @@ class Intake:
                 self._schedule(tracked, self._tick() + self._policy.rescan)
                 return
             run = self._store.add(
-                path=tracked.path, root=tracked.root.path, kind=kind_of(tracked.format), format=tracked.format, birth=birth,
+                path=tracked.path, root=self._top_of(tracked), kind=kind_of(tracked.format), format=tracked.format, birth=birth,
                 site=self._site, now=self._now(),
             )  # fmt: skip
         judgement = Judgement(Verdict.WRITING, f"{error.message}; {error.hint}" if error.hint else error.message)

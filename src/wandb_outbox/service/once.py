@@ -44,7 +44,13 @@ def upload(
         executor.turn(0.2)
         rows = _rows(executor.store, keys)
         show(executor.store, rows)
-        open_rows = [run for run in rows if run.state in (State.QUEUED, State.UPLOADING)]
+        # One that changed while it was uploaded is looked at again, and sent as soon as it is finished.
+        open_rows = [
+            run
+            for run in rows
+            if run.state in (State.QUEUED, State.UPLOADING)
+            or (run.state is State.WRITING and executor.intake.settling(run.path))
+        ]
         if (
             not open_rows
             or executor.deliverer.paused
