@@ -375,6 +375,8 @@ class Plan:
     ended_at: float | None
     fingerprint: str
     """Of the snapshot that the plan was made from."""
+    axes: dict[str, str] = field(default_factory=dict)
+    """By the name of a metric of the history: the metric that it is drawn over, where that is not the step."""
     upload: str | None = None
     """What the folder itself asks for: ``"hold"``, ``"never"`` or nothing."""
     replays: tuple[Replay, ...] = ()

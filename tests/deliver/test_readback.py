@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unhurried import unhurried
 
-from wandb_outbox.deliver.readback import DELIVERED, Seen, differences, missing_history, same, stale_keys
+from wandb_outbox.deliver.readback import DELIVERED, Seen, differences, metric_axes, missing_history, same, stale_keys
 
 SIZES = {"results.json": 10, "run.log": 5}
 WHOLE = Seen(
@@ -19,6 +19,7 @@ WHOLE = Seen(
     config={"strategy": {"type": "x"}, "lr": 1.0, "_wandb": {}},
     summary={"acc": 0.5, "n": 3, "samples": {"nrows": 1}, "_runtime": 7},
     history_rows=2,
+    axes={},
     files={"results.json": 10, "wandb-summary.json": 3},
     tags=frozenset({"a", "b", "theirs"}),
     name="n",
@@ -45,6 +46,23 @@ def found(**changes: Any) -> list[str]:
 def test_a_run_that_is_all_there_has_no_differences() -> None:
     """What others added (tags, own keys) does not matter."""
     assert found() == []
+
+
+def test_what_metrics_are_drawn_over_is_read_from_the_raw_configuration() -> None:
+    """The SDK counts the definitions from 1; what is no definition is passed over."""
+    raw = {
+        "_wandb": {
+            "m": [{"1": "loss", "5": 2, "6": [1]}, {"1": "epoch"}, {"2": "x*", "5": 9}, "odd", {"1": "a", "5": 0}]
+        }
+    }
+    assert metric_axes(raw) == {"loss": "epoch"}
+    assert metric_axes({}) == metric_axes({"_wandb": {"m": None}}) == {}
+    there = replace(WHOLE, axes={"loss": "epoch"})
+    for axes, words in (
+        ({"loss": "epoch", "a*b": "epoch"}, []),
+        ({"loss": "step"}, ["the metric loss is not drawn over step"]),
+    ):
+        assert differences(there, replace(plan(), axes=axes), history_rows=2, sizes=SIZES) == words
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,63 @@ def _history(folder: RunFolder, text: str | bytes) -> tuple[list[int], list[Any]
 
 def _line(index: int, value: object) -> str:
     return json.dumps({"sample_index": index, "v": value, "nested": {"a": 1}, "list": [1]}) + "\n"
+
+
+LIGHTNING = """\
+epoch,step,train_loss,val_loss,note
+0,4,0.5,,
+0,9,0.25,,warm
+0,9,,0.75,
+1,14,nan,,
+1,19,,0.5,
+"""
+
+
+def _curve(folder: RunFolder, format: str = "plain") -> tuple[list[dict[str, Any]], list[str]]:  # noqa: A002
+    content = read(format, str(folder.path), snapshot(str(folder.path)))
+    return [dict(row) for row in content.history], [each.rule for each in content.warnings]
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "lightning_logs/version_0/metrics.csv", "csv/version_3/metrics.csv"])
+@pytest.mark.parametrize("format", ["plain", "hydra"])
+def test_the_csv_of_lightning_is_a_history(tmp_path: Path, name: str, format: str) -> None:  # noqa: A002
+    """One row a step, with what was logged at it; an empty cell is no value."""
+    rows, warnings = _curve(RunFolder(tmp_path).put(name, LIGHTNING), format)
+    assert json.dumps(rows) == json.dumps([
+        {"epoch": 0, "step": 4, "train_loss": 0.5, "_step": 4},
+        {"epoch": 0, "step": 9, "train_loss": 0.25, "note": "warm", "val_loss": 0.75, "_step": 9},
+        {"epoch": 1, "step": 14, "train_loss": math.nan, "_step": 14},
+        {"epoch": 1, "step": 19, "val_loss": 0.5, "_step": 19},
+    ])  # fmt: skip
+    assert warnings == []
+
+
+def test_of_several_versions_the_newest_is_the_history(tmp_path: Path) -> None:
+    """A training that was started again; by number, not by letters."""
+    folder = RunFolder(tmp_path)
+    for version in (2, 10, 9):
+        folder.put(f"lightning_logs/version_{version}/metrics.csv", f"step,v\n0,{version}\n")
+    assert _curve(folder) == ([{"step": 0, "v": 10, "_step": 0}], ["history-of-several"])
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "rules"),
+    [
+        ("", [], []),
+        ("step,v\n", [], []),
+        ("v\n1\n2\n", [0, 1], []),
+        ("step,v\n5,1\n3,2\n", [3, 5], []),
+        ("step,v\n,1\n-1,2\n1.5,3\n2,4,5\n7,8\n", [7], ["unreadable-history"]),
+        ("step,v\n1,\xff\n", [1], []),
+        (f"step,v\n1,{'x' * 200_000}\n2,3\n", [], ["unreadable-history"]),
+        ('step,v\n1,"torn', [1], []),
+        ("\0\n\0", [0], []),
+    ],
+)
+def test_hostile_csv_is_a_warning(tmp_path: Path, text: str, steps: list[int], rules: list[str]) -> None:
+    """What is no row of metrics is left out, and said."""
+    rows, warnings = _curve(RunFolder(tmp_path).put("metrics.csv", text.encode("latin-1")))
+    assert ([row["_step"] for row in rows], warnings) == (steps, rules)
 
 
 def test_history_steps_are_the_indices_where_they_rise(tmp_path: Path) -> None:

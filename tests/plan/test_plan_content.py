@@ -63,6 +63,16 @@ def test_configuration_keys_are_strings_and_ours_are_free(tmp_path: Path) -> Non
     assert {"config-key-taken", "reserved-key"} <= set(rules(plan))
 
 
+def test_the_sdk_neither_changes_nor_follows_what_the_configuration_says(tmp_path: Path) -> None:
+    """Dashes at the ends of keys are dropped here, where it is said; a reference to an artifact is a plain text."""
+    said = '{"--lr": 1, "seed": 2, "-seed": 3, "a-b": 4, "data": {"of": ["wandb-artifact://http://elsewhere.test/x"]}}'
+    plan = Run(tmp_path).put(".hydra/config.yaml", said).plan()
+    assert {key: value for key, value in plan.config.items() if key != "outbox"} == {
+        "lr": 1, "seed": 2, "a-b": 4, "data": {"of": ["wandb-artifact: http://elsewhere.test/x"]}
+    }  # fmt: skip
+    assert {"config-key-taken", "config-artifact"} <= set(rules(plan))
+
+
 def test_the_summary_is_counted_from_the_results(tmp_path: Path) -> None:
     """As the reference script counts, for each sample by what it says itself."""
     wrong = {**SAMPLE, "completed": False, "error": "x", "eval": {"exact_match": {"is_correct": False}}}

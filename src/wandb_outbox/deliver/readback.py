@@ -23,6 +23,7 @@ class Seen:
     config: Mapping[str, JsonValue]
     summary: Mapping[str, JsonValue]
     history_rows: int
+    axes: Mapping[str, str]
     files: Mapping[str, int]
     tags: frozenset[str]
     name: str
@@ -52,6 +53,9 @@ def differences(seen: Seen, plan: Plan, *, history_rows: int, sizes: Mapping[str
             found.append(f"table {table.name} is not there with its {len(table.rows)} rows")
     if seen.history_rows != history_rows:
         found.append(f"the history has {seen.history_rows} rows, not {history_rows}")
+    found += [
+        f"the metric {key} is not drawn over {axis}" for key, axis in plan.axes.items() if not _has(seen, key, axis)
+    ]
     for name in plan.run_files:
         if seen.files.get(name) != sizes.get(name):
             found.append(f"run file {name} has {seen.files.get(name, 'no')} bytes, not {sizes.get(name)}")
@@ -62,6 +66,34 @@ def differences(seen: Seen, plan: Plan, *, history_rows: int, sizes: Mapping[str
     if seen.artifact_bytes != sum(sizes.values()):
         found.append(f"the artifact has {seen.artifact_bytes} bytes, not {sum(sizes.values())}")
     return found
+
+
+def metric_name(key: str) -> str:
+    """The key as metrics are defined by: there a dot would mean what is nested, unless a backslash stands before it."""
+    return key.replace(".", "\\.")
+
+
+def metric_axes(config: Mapping[str, JsonValue]) -> dict[str, str]:
+    """By metric, what it is drawn over, as the SDK keeps it in the run's raw configuration.
+
+    There it is a list of definitions with numbers for names: 1 is the metric, 5 the place (from 1) of its axis in the list.
+    """
+    own = config.get("_wandb")
+    definitions = own.get("m") if isinstance(own, Mapping) else None
+    listed = [each for each in definitions if isinstance(each, Mapping)] if isinstance(definitions, list) else []
+    names = [each.get("1") for each in listed]
+    found: dict[str, str] = {}
+    for each, name in zip(listed, names, strict=True):
+        place = each.get("5")
+        axis = names[place - 1] if isinstance(place, int) and 0 < place <= len(names) else None
+        if isinstance(name, str) and isinstance(axis, str):
+            found[name] = axis
+    return found
+
+
+def _has(seen: Seen, metric: str, axis: str) -> bool:
+    # The SDK takes no definition of a metric with a star in its name.
+    return "*" in metric or "*" in axis or seen.axes.get(metric_name(metric)) == metric_name(axis)
 
 
 def same(planned: JsonValue, there: JsonValue) -> bool:

@@ -43,7 +43,16 @@ from wandb_outbox.deliver.attach import (
 from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, says_deleted, shorten
 from wandb_outbox.deliver.probe import Answer, ServerState, ask_server
 from wandb_outbox.deliver.protocol import Job
-from wandb_outbox.deliver.readback import DELIVERED, MISSING_INPUTS, Seen, differences, missing_history, stale_keys
+from wandb_outbox.deliver.readback import (
+    DELIVERED,
+    MISSING_INPUTS,
+    Seen,
+    differences,
+    metric_axes,
+    metric_name,
+    missing_history,
+    stale_keys,
+)
 from wandb_outbox.deliver.replay import (
     Place,
     Stream,
@@ -542,7 +551,7 @@ class _Delivery:
         if plan.replays:
             self._replay(run, plan, rows, Place(entity, plan.project, run.id, run.dir), before)
         if not any(replay.rows for replay in plan.replays):
-            self._log(run, rows)
+            self._log(run, plan, rows)
         # From here on, and until all is read back, nobody may take an earlier content for delivered.
         run.summary.update({**plan.summary, DELIVERED: {}})
         for table in plan.tables:
@@ -551,10 +560,13 @@ class _Delivery:
         for name in plan.run_files:
             run.save(os.path.join(plan.path, name), base_path=plan.path, policy="now", glob=False)
 
-    def _log(self, run: wandb.Run, rows: tuple[dict[str, Any], ...]) -> None:
-        for key in sorted({key for row in rows for key in row if key != "_step"}):
+    def _log(self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...]) -> None:
+        # All of them, and not only those of the rows that are missing: a later session's definitions replace the earlier.
+        for key in sorted({key for row in plan.history for key in row if key != "_step" and "*" not in key}):
             # The summary is the plan's; without this the SDK would add the last value of every column to it.
-            run.define_metric(key, summary="none")
+            axis = plan.axes.get(key)
+            step = None if axis is None else metric_name(axis)
+            run.define_metric(metric_name(key), summary="none", step_metric=step, step_sync=False)
         for row in rows:
             run.log({key: value for key, value in row.items() if key != "_step"}, step=row["_step"])
 
@@ -707,6 +719,7 @@ class _Delivery:
                     config=_plain(remote.config),
                     summary=_plain(remote.summary_metrics),
                     history_rows=int(remote.history_line_count or 0),
+                    axes=metric_axes(_plain(remote.rawconfig)),
                     files=files,
                     tags=frozenset(remote.tags),
                     name=str(remote.display_name),

@@ -5,21 +5,99 @@ Steps must rise: W&B drops a row whose step is not above the one before, without
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import IO
 
 from wandb_outbox.folder import open_file
 from wandb_outbox.formats.content import Warn, warning
-from wandb_outbox.formats.jsonfile import decode
+from wandb_outbox.formats.jsonfile import decode, read_object
 from wandb_outbox.model import JsonValue, Snapshot
+
+SAMPLE_METRICS = "sample_metrics.jsonl"
+SAMPLE_INDEX = "sample_index"
+TRAINER_STATE = "trainer_state.json"
+CSV_METRICS = "metrics.csv"
 
 MAX_ROW = 1024 * 1024
 """Bytes. W&B drops larger rows, and a row of 20 MB takes the summary with it."""
 MAX_ROWS = 200_000
 _RESERVED = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
+_STEP = "step"
+_VERSION = re.compile(r"(?:[^/]+/)*version_(\d+)/metrics\.csv")
+_NUMBER = re.compile(r"[-+]?(?:\d+(\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
+_WORDS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "True": True, "False": False}
 
 Row = dict[str, JsonValue]
+
+
+def found_history(path: str, snapshot: Snapshot, warn: Warn) -> tuple[Row, ...]:
+    """The history of a folder of no certain kind: of the first file of a known kind that has rows."""
+    rows = jsonl_history(path, snapshot, SAMPLE_METRICS, SAMPLE_INDEX, warn)
+    if not rows:
+        state = read_object(path, snapshot, TRAINER_STATE, warn, "unreadable-trainer-state")
+        rows = trainer_history(state or {})
+    return rows or csv_history(path, snapshot, warn)
+
+
+def csv_history(path: str, snapshot: Snapshot, warn: Warn) -> tuple[Row, ...]:
+    """The rows of Lightning's ``CSVLogger``: ``metrics.csv`` at the top, or that of the newest ``version_N``.
+
+    It writes a row for each kind of metric that it logs at a step; here they are one row a step. An empty cell is no
+    value. Without a column ``step`` the step is the row's place.
+    """
+    name = _csv_name(snapshot, warn)
+    if name is None:
+        return ()
+    by_step: dict[int, Row] = {}
+    broken = 0
+    cut = False
+    with open_file(path, name) as file:
+        lines = csv.reader(line.decode("utf-8", "replace") for line, _ in _lines(file) if line is not None)
+        try:
+            header = [column.strip() for column in next(lines, [])]
+            for place, cells in enumerate(lines):
+                row: Row = {
+                    column: _cell(cell) for column, cell in zip(header, cells, strict=False) if column and cell.strip()
+                }
+                step = _index(row, _STEP) if _STEP in header else place
+                if step is None or len(cells) > len(header):
+                    broken += 1
+                elif step in by_step or len(by_step) < MAX_ROWS:
+                    by_step.setdefault(step, {}).update(_scalars(row))
+                else:
+                    cut = True
+        except csv.Error as error:
+            warn(warning("unreadable-history", f"{name} cannot be read to its end as CSV ({error})"))
+    if broken:
+        message = f"{name} holds {broken} lines without a step or with too many cells; they are left out"
+        warn(warning("unreadable-history", message))
+    if cut:
+        warn(warning("history-cut", f"{name} holds more than {MAX_ROWS:,} steps; the rest is in the artifact only"))
+    return tuple({**by_step[step], "_step": step} for step in sorted(by_step))
+
+
+def _csv_name(snapshot: Snapshot, warn: Warn) -> str | None:
+    if snapshot.file(CSV_METRICS) is not None:
+        return CSV_METRICS
+    versions = sorted((int(found[1]), file.path) for file in snapshot.files if (found := _VERSION.fullmatch(file.path)))
+    if not versions:
+        return None
+    if len(versions) > 1:
+        others = ", ".join(name for _, name in versions[:-1][:5])
+        message = f"the history is that of {versions[-1][1]}, the newest; in the artifact only: {others}"
+        warn(warning("history-of-several", message))
+    return versions[-1][1]
+
+
+def _cell(text: str) -> JsonValue:
+    text = text.strip()
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return _WORDS.get(text, text)
+    return int(text) if text.lstrip("+-").isdigit() and len(text) < 300 else float(text)
 
 
 def jsonl_history(path: str, snapshot: Snapshot, name: str, index_key: str, warn: Warn) -> tuple[Row, ...]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from wandb_outbox.formats.common import as_config, ended_at, run_files, started_at, text_or_none
 from wandb_outbox.formats.content import Content, Warn
-from wandb_outbox.formats.history import jsonl_history, trainer_history
+from wandb_outbox.formats.history import found_history
 from wandb_outbox.formats.jsonfile import read_object
 from wandb_outbox.formats.logfile import logged_traceback, top_level_logs
 from wandb_outbox.formats.yamlfile import read_yaml
@@ -62,15 +62,13 @@ class Hydra:
         warnings: list[PlanWarning] = []
         folder = read_hydra_folder(path, snapshot, warnings.append)
         metrics = read_object(path, snapshot, METRICS, warnings.append, "unreadable-metrics")
-        history = jsonl_history(path, snapshot, "sample_metrics.jsonl", "sample_index", warnings.append)
-        state = read_object(path, snapshot, "trainer_state.json", warnings.append, "unreadable-trainer-state")
         logs = top_level_logs(snapshot)
         return Content(
             config=folder.config,
             config_file=CONFIG,
             metrics=metrics,
             metrics_file=METRICS,
-            history=history or trainer_history(state or {}),
+            history=found_history(path, snapshot, warnings.append),
             project=folder.project,
             group=folder.group,
             overrides=folder.overrides,

@@ -20,6 +20,9 @@ MAX_SAMPLE = 32 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _IN_ELEMENT = 2
 """The depth of brackets inside an element: the list itself is the first."""
+_DIGITS = bytes.maketrans(b"0123456789:,[-\n\t\r", b"0" * 10 + b" " * 7)
+_LONG_INTEGER = b" " + b"0" * 19
+"""What an integer beyond 64 bits looks like once digits are ``0``, and what stands before a number is a space."""
 _UTF8_BOM = b"\xef\xbb\xbf"
 
 
@@ -38,6 +41,9 @@ def decode(data: bytes) -> JsonValue:
     """JSON, fast where it is clean and patient where it is not. Raises ``ValueError``."""
     import orjson
 
+    # orjson makes a float of an integer beyond 64 bits, and its digits would be lost without a word.
+    if _LONG_INTEGER in data.translate(_DIGITS):
+        return decode_plainly(data)
     try:
         return orjson.loads(data)
     except ValueError:

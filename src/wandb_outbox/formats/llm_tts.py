@@ -14,7 +14,7 @@ from wandb_outbox.errors import OutboxError, Rejected
 from wandb_outbox.folder import read_file, read_tail
 from wandb_outbox.formats.common import ended_at, run_files, started_at
 from wandb_outbox.formats.content import Content
-from wandb_outbox.formats.history import jsonl_history
+from wandb_outbox.formats.history import SAMPLE_INDEX, SAMPLE_METRICS, jsonl_history
 from wandb_outbox.formats.hydra import CONFIG, METRICS, RUN_FILES, read_hydra_folder
 from wandb_outbox.formats.jsonfile import ListFile, decode_plainly, read_object
 from wandb_outbox.formats.logfile import STDERR_TAIL, LogReading, final_traceback, read_head, read_log
@@ -23,7 +23,6 @@ from wandb_outbox.model import FormatEvidence, JsonValue, PlanWarning, Snapshot
 RESULTS = "results.json"
 LOG = "run_tts_eval.log"
 STDERR = "stderr.log"
-HISTORY = "sample_metrics.jsonl"
 EVALUATION = "evaluation"
 
 _MAX_METRICS = 4 * 1024 * 1024
@@ -73,7 +72,7 @@ class LlmTts:
             metrics=read_object(path, snapshot, METRICS, warnings.append, "unreadable-metrics"),
             metrics_file=METRICS,
             samples=ListFile(path, RESULTS) if snapshot.file(RESULTS) is not None else None,
-            history=jsonl_history(path, snapshot, HISTORY, "sample_index", warnings.append),
+            history=jsonl_history(path, snapshot, SAMPLE_METRICS, SAMPLE_INDEX, warnings.append),
             project=folder.project,
             group=folder.group,
             overrides=folder.overrides,
@@ -187,7 +186,7 @@ def _incomplete(metrics: dict[str, JsonValue] | None, log: LogReading | None) ->
 
 def _has_results(path: str, snapshot: Snapshot) -> bool:
     for file in snapshot.files:
-        if file.path in ("batch_results.jsonl", HISTORY, "results_partial.json", METRICS) and file.size > 0:
+        if file.path in ("batch_results.jsonl", SAMPLE_METRICS, "results_partial.json", METRICS) and file.size > 0:
             return True
     results = snapshot.file(RESULTS)
     if results is None:

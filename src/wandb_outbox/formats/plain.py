@@ -8,6 +8,7 @@ from typing import ClassVar
 from wandb_outbox.formats.common import ended_at, run_files, started_at
 from wandb_outbox.formats.content import Content
 from wandb_outbox.formats.declaration import DECLARATION
+from wandb_outbox.formats.history import found_history
 from wandb_outbox.formats.hydra import METRICS, RUN_FILES
 from wandb_outbox.formats.jsonfile import read_object
 from wandb_outbox.formats.logfile import logged_traceback, top_level_logs
@@ -15,7 +16,7 @@ from wandb_outbox.formats.marker import DONE_MARKER
 from wandb_outbox.formats.yamlfile import read_yaml
 from wandb_outbox.model import FormatEvidence, JsonValue, PlanWarning, Snapshot
 
-_CONFIGS = ("config.yaml", "config.json")
+_CONFIGS = ("config.yaml", "config.json", "hparams.yaml")
 
 
 class Plain:
@@ -35,7 +36,7 @@ class Plain:
         return FormatEvidence(done=marker, failed=failed, nothing_to_show=not shown)
 
     def read(self, path: str, snapshot: Snapshot) -> Content:
-        """A configuration and metrics, where files of the usual names are there."""
+        """A configuration, metrics, and metrics over time, where files of the usual names are there."""
         warnings: list[PlanWarning] = []
         config_file, config = _config(path, snapshot, warnings)
         logs = top_level_logs(snapshot)
@@ -44,6 +45,7 @@ class Plain:
             config_file=config_file,
             metrics=read_object(path, snapshot, METRICS, warnings.append, "unreadable-metrics"),
             metrics_file=METRICS,
+            history=found_history(path, snapshot, warnings.append),
             started_at=started_at(path, snapshot, logs[0] if logs else None),
             ended_at=ended_at(snapshot),
             run_files=run_files(snapshot, RUN_FILES),

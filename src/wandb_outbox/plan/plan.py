@@ -25,15 +25,17 @@ from wandb_outbox.model import (
     Snapshot,
 )
 from wandb_outbox.plan import artifact, checklist, conventions, facts, limits
+from wandb_outbox.plan.axes import axes_of, last_values
 from wandb_outbox.plan.conventions import Names
 from wandb_outbox.plan.facts import Facts
+from wandb_outbox.plan.inert import inert
 from wandb_outbox.plan.jsonsafe import json_safe, safe_text
 from wandb_outbox.plan.lineage import declared_artifacts
 from wandb_outbox.plan.live import attached, find_live
 from wandb_outbox.plan.params_meta import META, PARAMS, nested
 from wandb_outbox.plan.replays import Recorded, find_recorded, recorded_summary, without_secrets
 from wandb_outbox.plan.secrets import Secrets, find_secrets, masked_config
-from wandb_outbox.plan.summary import ResultsSummary, merged, within_limit
+from wandb_outbox.plan.summary import ResultsSummary, is_reserved, merged, within_limit
 from wandb_outbox.plan.table import TableBuilder
 
 CRASHED = "crashed"
@@ -78,8 +80,10 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     withheld = _withheld(request, snapshot, secrets, warn)
     files = tuple(file for file in snapshot.files if file.path not in withheld)
     counted, table = _samples(content, warn)
-    summary = _summary(request, content, declared, counted, table, recorded, warn)
-    history = tuple(cast(dict[str, JsonValue], json_safe(row)) for row in content.history)
+    history = _history(content, warn)
+    # An offline run has defined its own; they are replayed.
+    axes = axes_of(history) if recorded is None else {}
+    summary = _summary(request, content, declared, counted, last_values(history, axes), table, recorded, warn)
     names = conventions.decide(_facts(request, content, declared, config, recorded))
     warnings += names.warnings
     metrics = dict.fromkeys((*summary, *(key for row in history for key in row if key != "_step")))
@@ -110,6 +114,7 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         config=_with_own(request, snapshot, sent, relative, warn),
         summary=summary,
         history=history,
+        axes=axes,
         tables=(table,) if table is not None else (),
         # What an offline run's own directory holds is replayed, and is no artifact besides.
         artifacts=()
@@ -232,6 +237,7 @@ def _summary(
     content: Content,
     declared: Declaration,
     counted: Mapping[str, JsonValue],
+    last: Mapping[str, JsonValue],
     table: PlannedTable | None,
     recorded: Recorded | None,
     warn: Warn,
@@ -240,6 +246,7 @@ def _summary(
     summary = merged(summary, declared.summary, DECLARATION, warn)
     if recorded is not None:
         summary = merged(summary, recorded_summary(recorded.run), "the offline run", warn)
+    summary |= {key: value for key, value in last.items() if key not in summary and not is_reserved(key)}
     if table is not None and table.name in summary:
         renamed = f"metrics/{table.name}"
         summary[renamed] = summary.pop(table.name)
@@ -249,6 +256,14 @@ def _summary(
         words = f"{request.outcome}: {request.reason}" if request.reason else request.outcome
         summary[f"{_OWN}/outcome"] = safe_text(words)
     return summary
+
+
+def _history(content: Content, warn: Warn) -> tuple[dict[str, JsonValue], ...]:
+    rows = tuple(cast(dict[str, JsonValue], json_safe(row)) for row in content.history)
+    if any("" in row for row in rows):
+        warn(warning("history-key", "the history has a metric without a name, which W&B drops; it is left out"))
+        rows = tuple({key: value for key, value in row.items() if key} for row in rows)
+    return rows
 
 
 def _sources(names: Names, *, alone: bool, own_id: str | None) -> dict[str, str]:
@@ -269,7 +284,7 @@ def _with_own(
     request: PlanRequest, snapshot: Snapshot, config: Mapping[str, JsonValue], relative: str, warn: Warn
 ) -> dict[str, JsonValue]:
     """The experiment's configuration, and under ``outbox`` whose run this is and of which content."""
-    sent = dict(config)
+    sent = inert(config, warn)
     if _OWN in sent:
         sent[f"{_OWN}_config"] = sent.pop(_OWN)
         warn(warning("config-key-taken", f"the configuration's key {_OWN} is sent as {_OWN}_config"))

@@ -14,6 +14,8 @@ from wandb_outbox.plan.jsonsafe import json_safe
 MAX_SUMMARY = 5_000_000
 """Bytes of JSON. W&B lets a summary of 12 MB vanish whole, without a word."""
 _RESERVED = frozenset({"_wandb", "_step", "_runtime", "_timestamp"})
+_OURS = "outbox/"
+"""What the outbox writes into a summary about the delivery itself begins so."""
 _SAME = 1e-6
 _NAMED = 5
 
@@ -95,12 +97,12 @@ def merged(
     summary = {str(key): json_safe(value) for key, value in counted.items()}
     differing: list[str] = []
     for name, value in (recorded or {}).items():
-        if name in _RESERVED:
-            message = f"{recorded_in} has the key {name}, which W&B keeps for itself; it is left out"
-            warn(warning("reserved-key", message))
+        key = json_safe(name)
+        if is_reserved(key):
+            owner = "W&B keeps for itself" if key in _RESERVED else "the outbox keeps for what it says of a delivery"
+            warn(warning("reserved-key", f"{recorded_in} has the key {key}, which {owner}; it is left out"))
             continue
         safe = json_safe(value)
-        key = json_safe(name)
         if key not in summary:
             summary[key] = safe
         elif not _agree(summary[key], safe):
@@ -111,6 +113,11 @@ def merged(
         message = f"{recorded_in} does not agree with what the results say: {named}{more}; the results win"
         warn(warning("metrics-disagree", message))
     return summary
+
+
+def is_reserved(key: str) -> bool:
+    """Whether W&B, or the outbox itself, writes under this key."""
+    return key in _RESERVED or key.startswith(_OURS)
 
 
 def within_limit(
