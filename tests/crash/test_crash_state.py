@@ -6,8 +6,11 @@ import contextlib
 import ctypes
 import os
 import random
+import resource
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from crash_rig import LONG, POLL, Rig, opened_rig, patient, report, wait_for
 from wandb_outbox.sandbox import Fault, Sandbox
 
 EX_CONFIG = 78
+MS_RDONLY, MS_REMOUNT = 1, 32
 PAGE = 4096
 only_long = pytest.mark.skipif(not LONG, reason="the long version: make torture")
 
@@ -49,6 +53,13 @@ def small_disk(directory: Path, size: int) -> Iterator[None]:
         yield
     finally:
         libc.umount2(os.fsencode(directory), 2)
+
+
+def remount(directory: Path, *, read_only: bool) -> None:
+    """Make a mounted file system read-only, or writable again."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(None, os.fsencode(directory), None, MS_REMOUNT | (MS_RDONLY if read_only else 0), None):
+        raise OSError(ctypes.get_errno(), "remount")
 
 
 def fill(directory: Path, left: int) -> Path:
@@ -118,6 +129,85 @@ def test_disk_full_at_start(tmp_path: Path) -> None:
             if rig.daemon.poll() is None:
                 rig.drain()
                 assert rig.stop() == 0
+        rig.start()
+        assert rig.finish() == []
+
+
+# -- out of order ----------------------------------------------------------------------------------------------------
+
+
+@side_by_side
+def test_the_disk_fails_under_the_running_daemon(tmp_path: Path) -> None:
+    """Writes to the outbox that fail for another reason than room are waited out, with the disk named, and nothing is lost.
+
+    A limit on the size of files stands for the bad disk: the system's own write fails, and SQLite calls it an I/O error.
+    """
+    with one_rig(tmp_path) as rig:
+        rig.add()
+        rig.start()
+        rig.drain()
+        assert rig.daemon is not None
+        journal = rig.database.with_name(rig.database.name + "-wal")
+        _, most = resource.prlimit(rig.daemon.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(rig.daemon.pid, resource.RLIMIT_FSIZE, (journal.stat().st_size, most))
+        rig.add(3)
+        wait_for(lambda: rig.events("state-unusable"), "the daemon to say so")
+        assert "disk I/O error" in rig.events("state-unusable")[0]["reason"]
+        assert "look at the disk" in rig.events("state-unusable")[0]["hint"]
+        assert rig.daemon.poll() is None
+        resource.prlimit(rig.daemon.pid, resource.RLIMIT_FSIZE, (most, most))
+        assert rig.finish() == []
+
+
+@side_by_side
+def test_the_outbox_is_locked_by_somebody(tmp_path: Path) -> None:
+    """A program that keeps the database locked for too long delays what is to be recorded: no receipt is lost, none repeated."""
+    with one_rig(tmp_path) as rig:
+        rig.orders(
+            [
+                {
+                    "id": "busy",
+                    "step": "executor.locked",
+                    "always": True,
+                    "set": {"wandb_outbox.outbox.store:BUSY_TIMEOUT": 0.5},
+                },
+                {"id": "receipt", "step": "deliver.receipt-arrived", "pause": str(rig.top / "held")},
+            ]
+        )
+        rig.add()
+        rig.start()
+        held = wait_for(lambda: next(rig.top.glob("held/*.held"), None), "a receipt in the daemon's hand")
+        with contextlib.closing(sqlite3.connect(rig.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            held.unlink()
+            rig.add(2)
+            wait_for(lambda: rig.events("state-unusable"), "the daemon to say so")
+            assert "database is locked" in rig.events("state-unusable")[0]["reason"]
+            assert {row["state"] for row in rig.rows()} == {"uploading"}
+            other.execute("ROLLBACK")
+        assert rig.finish() == []
+        assert {row["attempts"] for row in rig.rows()} == {1}
+
+
+@side_by_side
+def test_a_state_directory_that_became_read_only(tmp_path: Path) -> None:
+    """It is called by its name at the next start, the outbox can still be read, and with it writable again all is delivered."""
+    with Sandbox() as server, opened_rig(tmp_path / "rig", server) as rig, small_disk(rig.state, 16 << 20):
+        rig.add()
+        rig.start()
+        rig.drain()
+        assert rig.stop() == 0
+        remount(rig.state, read_only=True)
+        rig.add()
+        rig.start()
+        assert rig.daemon is not None
+        assert rig.daemon.wait(30) == EX_CONFIG
+        assert "lies on a file system that is read-only" in rig.log()
+        listed = subprocess.run(
+            [sys.executable, "-m", "wandb_outbox", "list"], env=rig.environ, capture_output=True, text=True, check=False
+        )
+        assert (listed.returncode, listed.stdout.split()[0]) == (0, "uploaded"), listed.stderr
+        remount(rig.state, read_only=False)
         rig.start()
         assert rig.finish() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from children import NOBODY, holding, public_directory, run_python
@@ -183,6 +185,7 @@ UNMOUNTED = """
 import os, subprocess, sys
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
+from typing import Any
 from intake_world import World
 disk = Path(sys.argv[1]) / "disk"
 disk.mkdir()
@@ -1115,6 +1118,30 @@ def test_clocks_that_jump_lose_nothing(world: World) -> None:
     assert world.state(second) == "queued"
 
 
+# -- a bad disk ------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_on_a_bad_disk_waits_and_stops_nobody_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading it fails with EIO: it is never taken for finished, nor for gone; and it goes on when the disk does."""
+    bad, good = world.folder("bad"), world.folder("good")
+    (bad / "shard").mkdir()
+    (bad / "shard" / "file").write_text("x")
+    real, failing = os.open, [True]
+
+    def open_(path: Any, *arguments: Any, **options: Any) -> int:
+        if failing[0] and os.fspath(path).endswith("shard"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+    world.start().settle(60)
+    assert (world.state(bad), world.state(good)) == ("writing", "queued")
+    assert "cannot be read (Input/output error); look at its disk" in world.run(bad).reason
+    failing[0] = False
+    world.settle(90)
+    assert world.state(bad) == "queued"
+
+
 # -- what may not be read --------------------------------------------------------------------------------------------
 
 AS_NOBODY = """
@@ -1122,6 +1149,7 @@ import os, sys
 sys.path[:0] = sys.argv[2:]
 import pathspec
 from pathlib import Path
+from typing import Any
 from intake_world import World
 become_nobody()
 world = World(Path(sys.argv[1]))
@@ -1161,6 +1189,7 @@ import os, sys
 sys.path[:0] = sys.argv[2:]
 import pathspec
 from pathlib import Path
+from typing import Any
 from intake_world import World
 become_nobody()
 world = World(Path(sys.argv[1]))

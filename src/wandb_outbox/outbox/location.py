@@ -6,6 +6,7 @@ import contextlib
 import errno
 import grp
 import os
+import sqlite3
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,6 +83,11 @@ def prepare_state_dir(state_dir: StateDir) -> None:
             f"the state directory {path} cannot be made ({error.strerror})",
             hint="choose a directory you may write to with --state-dir or WANDB_OUTBOX_STATE_DIR",
         ) from error
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise StateUnusable(
+            f"the state directory {path} lies on a file system that is read-only",
+            hint="if it became so by itself, look at its disk (`dmesg`); or choose another directory with --state-dir",
+        )
     if not os.access(path, os.W_OK | os.X_OK):
         raise StateUnusable(
             f"the state directory {path} may not be written by this user",
@@ -153,5 +159,12 @@ def _restrict(path: str, mode: int) -> None:
 
 
 def disk_full(what: str, error: Exception) -> DiskFull:
-    """The error that says so of one file."""
-    return DiskFull(f"{what} cannot be written ({error})", hint="make room on the disk of the state directory")
+    """The error that says so of one file; of a disk that fails in another way, too: both may pass."""
+    number = error.errno if isinstance(error, OSError) else getattr(error, "sqlite_errorcode", 0) & 0xFF
+    failing = number in (errno.EIO, sqlite3.SQLITE_IOERR)
+    return DiskFull(
+        f"{what} cannot be written ({error})",
+        hint="look at the disk and the file system of the state directory; it is tried again"
+        if failing
+        else "make room on the disk of the state directory",
+    )

@@ -832,7 +832,10 @@ class Store:
     def _told(self, error: sqlite3.OperationalError) -> OutboxError:
         if _is_disk_trouble(error):
             return disk_full(f"the outbox {self._path}", error)
-        return StateUnusable(f"the outbox {self._path} cannot be used ({error})")
+        return StateUnusable(
+            f"the outbox {self._path} cannot be used ({error})",
+            hint="somebody else has it locked, or its file system became read-only; it is tried again",
+        )
 
     def _query(self, statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
         with self._lock:
