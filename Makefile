@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test torture bench lint lock clean
+.PHONY: demo test torture soak bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/python -m wandb_outbox demo
@@ -17,6 +17,13 @@ test: $(READY) lint
 torture: $(READY)
 	@mkdir -p build && rm -f build/torture.jsonl
 	WANDB_OUTBOX_TORTURE=1 WANDB_OUTBOX_TORTURE_REPORT=$(CURDIR)/build/torture.jsonl $(BIN)/python -m pytest -s tests/crash
+
+# The long version of tests/replay: hundreds of random lives of runs before the live daemon, none taken early, none missed, none
+# doubled, every crash found. About five minutes; more of them, or others: make soak LIVES=1000 SEED=7.
+LIVES ?= 250
+SEED  ?= 3
+soak: $(READY)
+	REPLAY_LIVES=$(LIVES) REPLAY_SEED=$(SEED) $(BIN)/python -m pytest -s --timeout 3600 tests/replay/test_replay_random.py
 
 # Every figure beside its baseline, about 25 minutes on a quiet machine; single ones: make bench ONLY="backlog outbox".
 bench: $(READY)

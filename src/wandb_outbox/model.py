@@ -66,6 +66,10 @@ class Verdict(StrEnum):
     STALLED = "stalled"
 
 
+LINGERS = "writer lingers: "
+"""How the reason begins of a folder that says that it is done while somebody still has a file of it open."""
+
+
 class Writers(StrEnum):
     """Whether any process has a file of the folder open for writing."""
 

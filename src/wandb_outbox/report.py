@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
-from wandb_outbox.model import Run, State, Verdict
+from wandb_outbox.model import LINGERS, Run, State, Verdict
 from wandb_outbox.outbox.lock import Executor
 from wandb_outbox.outbox.store import Attempt, Line, Store
 
@@ -100,6 +100,9 @@ def status_json(store: Store | None, executor: Executor | None, *, now: float) -
             "id": trouble.run_id, "path": trouble.path, "class": trouble.error_class, "message": trouble.error_message,
             "hint": trouble.error_hint,
         },
+        "writer_lingers": [
+            {"id": run.run_id, "path": run.path, "reason": run.reason} for run in (store.lingering() if store else ())
+        ],
         "roots": (store.fact("roots") if store else None) or [],
     }  # fmt: skip
 
@@ -138,6 +141,7 @@ def status_text(status: Mapping[str, Any], backlog: Iterable[tuple[str, int, int
         f"upload   {upload['path']}  {size(upload['bytes_sent'])} of {size(upload['bytes_total'])}"
         for upload in status["uploads"]
     ]
+    lines += [f"lingers  {each['path']}: {each['reason'].removeprefix(LINGERS)}" for each in status["writer_lingers"]]
     for root in status["roots"]:
         period = f", full pass {root['full_pass_seconds']:.1f} s" if root.get("full_pass_seconds") is not None else ""
         problem = f"  PROBLEM: {root['problem']}" if root.get("problem") else ""

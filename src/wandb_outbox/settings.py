@@ -67,6 +67,7 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 OnCrash = Literal["upload", "hold", "skip"]
+Probe = Literal["lease", "proc"]
 OnDeleted = Literal["new", "skip"]
 LiveRuns = Literal["attach", "hold", "skip"]
 
@@ -82,7 +83,7 @@ def problem_with_rule(rule: str) -> str | None:
 
 
 class RootSettings(BaseModel):
-    """One watched directory and the rules of everything below it."""
+    """One watched directory and the rules of everything below it; ``None``: what :class:`Settings` says for all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,6 +101,11 @@ class RootSettings(BaseModel):
     detect: Words = ()
     done_when: Words = ()
     polling: bool | None = None
+    probe: Probe | None = None
+    settle: Seconds | None = None
+    crash_grace: Seconds | None = None
+    stalled_after: Seconds | None = None
+    backlog_after: Seconds | None = None
     exclude: Words = ()
     include: Words = ()
     _definition: dict[str, Any] | None = PrivateAttr(None)
@@ -150,7 +156,7 @@ class Settings(BaseSettings):
     max_bytes: Size = 20 * 10**9
     stop_timeout: Seconds = 90.0
     hold: bool = False
-    probe: Literal["lease", "proc"] = "lease"
+    probe: Probe = "lease"
     site: Annotated[str, Field(min_length=1)] | None = None
     record_host: bool = False
     state_group: Annotated[str, Field(min_length=1)] | None = None
@@ -184,6 +190,10 @@ class Settings(BaseSettings):
         super().model_post_init(context)
         for root in self.roots:
             root._definition = self.conventions.get(root.convention)  # noqa: SLF001  the room's own
+
+    def leases(self, root: RootSettings | None) -> bool:
+        """Whether the lease probe may be used below this root, or outside every root."""
+        return ((root and root.probe) or self.probe) == "lease"
 
     def root_of(self, path: str) -> RootSettings | None:
         """The innermost root that ``path`` is, or lies below."""

@@ -23,6 +23,7 @@ from watchdog.observers.inotify_c import InotifyFD
 from wandb_outbox.errors import FolderChanged, UploaderCrashed
 from wandb_outbox.folder import snapshot
 from wandb_outbox.model import State, run_id
+from wandb_outbox.report import status_json, status_text
 from wandb_outbox.settings import RootSettings
 
 DAY = 86_400.0
@@ -53,6 +54,26 @@ def test_a_folder_is_writing_while_somebody_writes_and_queued_after_that(world: 
     run = world.run(path)
     assert (run.state, run.verdict, run.files) == (State.QUEUED, "complete", 3)
     assert (run.root, run.format) == (str(world.top), "hydra")
+
+
+def test_a_writer_that_lingers_is_told_of_by_status(world: World) -> None:
+    """Half an hour after the folder said that it is done: which one, who holds it, and what a person can do."""
+    world.start()
+    path = world.folder("run", log="x")
+    (path / ".outbox-done").touch()
+    with holding(path / "run.log", os.O_WRONLY) as experiment:
+        world.settle(30)
+        assert status_json(world.store, None, now=NOW)["writer_lingers"] == []
+        world.step(1800)
+        world.settle(35)
+        status = status_json(world.store, None, now=NOW)
+        (told,) = status["writer_lingers"]
+        assert (told["id"], told["path"]) == (world.run(path).run_id, str(path))
+        assert f"(pid {experiment.pid})" in told["reason"]
+        assert f"lingers  {path}: run.log is open for writing by " in status_text(status, (), now=NOW)
+        assert "End that process, or `upload` the folder by hand" in status_text(status, (), now=NOW)
+    world.settle(60)
+    assert status_json(world.store, None, now=NOW)["writer_lingers"] == []
 
 
 def test_a_new_folder_waits_for_settle(world: World) -> None:
@@ -753,6 +774,43 @@ def test_old_folders_are_held_when_a_root_is_seen_for_the_first_time(world: Worl
     world.start(backlog_after=7 * DAY).settle(20)
     assert world.state(old) == "held"
     assert "older than the watch over its root: quiet for 8 days" in world.run(old).reason
+
+
+def test_a_root_has_timers_of_its_own(world: World) -> None:
+    """A slow shared disk and a fast local one are waited for differently, by one daemon."""
+    (world.top / "slow").mkdir()
+    (world.top / "far").mkdir()
+    slow = RootSettings(path=str(world.top / "slow"), settle=200.0, crash_grace=400.0)
+    far = RootSettings(path=str(world.top / "far"), probe="proc", stalled_after=DAY)
+    world.start(world.top, slow, far)
+    names = ("run", "slow/run", "far/run")
+    finished, crashed = [world.folder(name) for name in names], [world.crashed(f"{name}-crashed") for name in names]
+    world.settle(100)
+    assert [world.run(path).verdict for path in finished] == ["complete", "settling", "writing"]
+    assert [world.run(path).verdict for path in crashed] == ["crashed", "settling", "writing"]
+    assert "the lease probe is turned off" in world.run(finished[2]).reason
+    world.settle(200)
+    assert [world.run(path).verdict for path in (finished[1], crashed[1])] == ["complete", "settling"]
+    world.settle(200)
+    assert world.run(crashed[1]).verdict == "crashed"
+    world.step(7 * 3600)
+    assert world.run(finished[2]).verdict == "writing"
+    world.step(DAY)
+    assert world.run(finished[2]).verdict == "stalled"
+
+
+def test_a_root_has_a_backlog_of_its_own(world: World) -> None:
+    """What is old for one root is not for another; and flush, which knows no backlog, sends both."""
+    (world.top / "patient").mkdir()
+    patient = RootSettings(path=str(world.top / "patient"), backlog_after=30 * DAY)
+    here, there = world.folder("old"), world.folder("patient/old")
+    world.tick += 8 * DAY
+    world.start(world.top, patient, backlog_after=7 * DAY).settle(20)
+    assert [world.state(path) for path in (here, there)] == ["held", "queued"]
+    hasty = world.top / "hasty"
+    path = world.folder("hasty/run")
+    world.start(RootSettings(path=str(hasty), backlog_after=DAY), backlog_after=None).settle(20)
+    assert world.state(path) == "queued"
 
 
 def test_flush_sends_old_folders_too(world: World) -> None:

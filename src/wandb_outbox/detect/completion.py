@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from wandb_outbox.model import FormatEvidence, Judgement, Snapshot, Verdict, WriterEvidence, Writers
+from wandb_outbox.model import LINGERS, FormatEvidence, Judgement, Snapshot, Verdict, WriterEvidence, Writers
 
 CONFIRM = 1.0
 """Seconds between the two looks that must both find nobody writing and the same content."""
@@ -209,7 +209,7 @@ def _writing_reason(evidence: FormatEvidence, trace: Trace, now: float) -> str:
     quiet = now - trace.snapshot.newest_ctime_ns / 1e9
     if evidence.done is not None and quiet > LINGER:
         return (
-            f"writer lingers: {trace.writers.detail}, although {evidence.done}; no change for {quiet / 60:.0f} min. "
+            f"{LINGERS}{trace.writers.detail}, although {evidence.done}; no change for {quiet / 60:.0f} min. "
             "End that process, or `upload` the folder by hand"
         )
     return trace.writers.detail

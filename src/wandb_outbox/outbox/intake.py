@@ -504,7 +504,7 @@ class Intake:
                 return
             self._store.reopen(run.key, "changed since it was found complete")
             run = self._store.get(run.key) or run
-        writers = probe_writers(tracked.path, taken, leases=self._policy.leases, find=self._holders.find)
+        writers = probe_writers(tracked.path, taken, leases=self._leases(tracked.root), find=self._holders.find)
         if writers.writers is Writers.UNKNOWN and self.main_ended:
             writers = WriterEvidence(Writers.FREE, "the main container has ended")
         # What an earlier process, or this one under the folder's earlier name, saw of a writer is in the row only.
@@ -521,7 +521,7 @@ class Intake:
         # What changed while it was uploaded on a person's word goes on that word when it is quiet.
         delivered = None if run.forced else run.delivered_fingerprint
         reopened = delivered is not None and taken.fingerprint != delivered
-        judgement = judge(tracked.trace, found, self._patience(taken), now=now, reopened=reopened)
+        judgement = judge(tracked.trace, found, self._patience(tracked.root, taken), now=now, reopened=reopened)
         tracked.judgement = judgement
         self._apply(tracked, run, judgement, taken, found)
 
@@ -542,8 +542,16 @@ class Intake:
             found = replace(found, done=done_when(tracked.root.done_when, tracked.path, taken))
         return found
 
-    def _patience(self, taken: Snapshot) -> Patience:
-        patience = self._policy.patience
+    def _leases(self, root: RootSettings) -> bool:
+        return self._policy.leases if root.probe is None else root.probe == "lease"
+
+    def _patience(self, root: RootSettings, taken: Snapshot) -> Patience:
+        everywhere = self._policy.patience
+        patience = Patience(
+            everywhere.settle if root.settle is None else root.settle,
+            everywhere.crash_grace if root.crash_grace is None else root.crash_grace,
+            everywhere.stalled_after if root.stalled_after is None else root.stalled_after,
+        )
         under_slurm = any(_SLURM.search(file.path) for file in taken.files)
         grace = max(patience.crash_grace, self._policy.crash_grace_slurm) if under_slurm else patience.crash_grace
         return replace(patience, crash_grace=grace)
@@ -655,11 +663,14 @@ class Intake:
         hold = tracked.root.hold if tracked.root.hold is not None else self._policy.hold
         if hold:
             return f"hold = true for this root; {judgement.reason}"
+        backlog_after = self._policy.backlog_after
+        if backlog_after is not None and tracked.root.backlog_after is not None:
+            backlog_after = tracked.root.backlog_after
         in_root = self._top_of(tracked) is not None
-        if in_root and self._policy.backlog_after is not None and run.delivered_fingerprint is None:
+        if in_root and backlog_after is not None and run.delivered_fingerprint is None:
             first = self._first_seen(tracked.root.path)
             quiet = lived(taken.newest_ctime_ns / 1e9, first, self._leaps)
-            if quiet > self._policy.backlog_after:
+            if quiet > backlog_after:
                 return f"{OLDER}: quiet for {quiet / 86_400:.0f} days when it began"
         return None
 

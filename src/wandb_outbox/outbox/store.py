@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wandb_outbox.errors import Held, OutboxError, StateUnusable
-from wandb_outbox.model import OLDER, Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
+from wandb_outbox.model import LINGERS, OLDER, Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
 from wandb_outbox.outbox import schema
 from wandb_outbox.outbox.location import DISK_TROUBLE, StateDir, disk_full, keep_group
 
@@ -299,6 +299,13 @@ class Store:
             len(OLDER), OLDER,
         )  # fmt: skip
         return [(os.fsdecode(root), int(number), int(total)) for root, number, total in rows]
+
+    def lingering(self) -> Sequence[Run]:
+        """Rows that say that they are done while somebody still has a file of theirs open, the oldest first."""
+        return self._select(
+            f"WHERE {_OPEN} AND state = 'writing' AND substr(reason, 1, {len(LINGERS)}) = ? ORDER BY verdict_since",
+            (LINGERS,),
+        )
 
     def oldest_waiting(self) -> float | None:
         """Since when the oldest queued row has been complete."""

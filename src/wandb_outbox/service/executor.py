@@ -225,7 +225,7 @@ class Executor:
             real,
             root.selection if root else Selection(),
             root.detect if root else (),
-            leases=self._settings.probe == "lease",
+            leases=self._settings.leases(root),
         )
         run = self.store.add(
             path=real, root=root.path if root else None, kind=kind_of(judged.format), format=judged.format,

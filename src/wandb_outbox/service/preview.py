@@ -23,7 +23,7 @@ def preview(
     real = os.path.realpath(path)
     root = settings.root_of(real)
     judged = judge_by_hand(
-        real, root.selection if root else Selection(), root.detect if root else (), leases=settings.probe == "lease"
+        real, root.selection if root else Selection(), root.detect if root else (), leases=settings.leases(root)
     )
     store = Store.read(state_dir)
     run = store.by_path(real) if store else None
