@@ -36,6 +36,7 @@ def assert_untouched(before: RunView, after: RunView) -> None:
 def test_the_folder_is_attached_to_the_run_that_it_logged(place: Place, how: str) -> None:
     """One run: with its own history, name, config and state, and with the folder's artifact, table, files and numbers."""
     folder = llm_tts_folder(place.root / "2025-12-03" / "x")
+    (folder / "sample_metrics.jsonl").write_text('{"sample_index": 0, "seconds": 1.5}\n')
     live = log_live(place.sandbox, folder, how)
     before, on_disk = place.run(live), stats_of(place.root)
     memory = Memory()
