@@ -73,7 +73,7 @@ def send_records(
             match each.type:
                 case RecordType.HISTORY if row < len(plan.history):
                     if row >= there:
-                        stream.publish(_history(stream, plan.history[row]))
+                        send_row(stream, plan.history[row])
                     row += 1
                 case RecordType.METRIC:
                     stream.publish(_copy(stream, each, "metric"))
@@ -89,27 +89,25 @@ def send_records(
     return list(dict.fromkeys(lost))
 
 
-def _history(stream: Stream, row: Mapping[str, Any]) -> Any:
-    """A row under its own step and times."""
+def send_row(stream: Stream, row: Mapping[str, Any]) -> None:
+    """Hand over a row of the history, under its own step and times."""
     record = stream.record()
     record.history.step.num = row["_step"]
     for key, value in row.items():
         item = record.history.item.add()
         item.nested_key.append(key)
         item.value_json = json.dumps(value)
-    return record
+    stream.publish(record)
 
 
-def send_summary_times(stream: Stream, plan: Plan) -> None:
-    """The step and the times of the last row, which the SDK sets only for rows that are logged to it one by one."""
-    if not plan.history:
-        return
+def send_summary_times(stream: Stream, last: Mapping[str, Any]) -> None:
+    """Set the step and the times of the last row, which the SDK does only for rows that are logged to it one by one."""
     record = stream.record()
     for key in ("_step", "_timestamp", "_runtime"):
-        if key in plan.history[-1]:
+        if key in last:
             item = record.summary.update.add()
             item.key = key
-            item.value_json = json.dumps(plan.history[-1][key])
+            item.value_json = json.dumps(last[key])
     stream.publish(record)
 
 

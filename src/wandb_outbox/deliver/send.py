@@ -60,6 +60,7 @@ from wandb_outbox.deliver.replay import (
     same_rows_key,
     save_files,
     send_records,
+    send_row,
     send_summary_times,
 )
 from wandb_outbox.errors import FolderChanged, Held, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
@@ -443,7 +444,7 @@ class _Delivery:
             step("send.content-sent")
             self._enter(Stage.ARTIFACT)
             self._use_inputs(run.use_artifact, plan, entity)
-            artifacts = [self._send_artifact(planned, _log_into(run)) for planned in plan.artifacts]
+            artifacts = [self._send_artifact(planned, self._log_into(run)) for planned in plan.artifacts]
             step("send.artifact-committed")
             self._check_unchanged(before)
         except FolderChanged:
@@ -555,34 +556,75 @@ class _Delivery:
         # From here on, and until all is read back, nobody may take an earlier content for delivered.
         run.summary.update({**plan.summary, DELIVERED: {}})
         for table in plan.tables:
-            data = [list(row) for row in table.rows]
-            run.summary[table.name] = wandb.Table(columns=list(table.columns), data=data, allow_mixed_types=True)
+            self._set_table(run, table)
         for name in plan.run_files:
             run.save(os.path.join(plan.path, name), base_path=plan.path, policy="now", glob=False)
 
     def _log(self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...]) -> None:
+        """Hand the rows over as they are: ``run.log`` would add the last value of every column to the plan's summary."""
         # All of them, and not only those of the rows that are missing: a later session's definitions replace the earlier.
-        for key in sorted({key for row in plan.history for key in row if key != "_step" and "*" not in key}):
-            # The summary is the plan's; without this the SDK would add the last value of every column to it.
+        names = (
+            {key for row in plan.history for key in row if key != "_step" and "*" not in key} if plan.axes else set()
+        )
+        for key in sorted(names):
             axis = plan.axes.get(key)
             step = None if axis is None else metric_name(axis)
             run.define_metric(metric_name(key), summary="none", step_metric=step, step_sync=False)
+        stream = self._stream(run)
+        now = time.time()
+        times = {"_timestamp": now, "_runtime": 0.0 if plan.started_at is None else max(now - plan.started_at, 0.0)}
         for row in rows:
-            run.log({key: value for key, value in row.items() if key != "_step"}, step=row["_step"])
+            send_row(stream, {**times, **row})
+        if rows:
+            send_summary_times(stream, {**times, **rows[-1]})
 
-    def _replay(
-        self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...], place: Place, before: Snapshot
-    ) -> None:
-        """Hand the records of the offline run to the SDK's process, as its own sync does."""
-        interface: Any = run._interface  # noqa: SLF001  no public way logs a row with the time it was first logged at
-        if interface is None:
-            raise NotVerified(f"{plan.path}: the SDK's process is gone", hint="it is tried again")
+    def _set_table(self, run: wandb.Run, table: PlannedTable) -> None:
+        """Set a table into the summary, with the artifact that holds it, as the SDK does for a table that is logged."""
+        rows = [list(row) for row in table.rows]
+        made = wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
+        holder = InternalArtifact(f"run-{run.id}-{table.name}", "run_table")
+        holder.add(made, table.name)
+        self._log_into(run)(holder, None)
+        made.bind_to_run(run, table.name, "summary")  # type: ignore[no-untyped-call]
+        run.summary[table.name] = made
+
+    def _log_into(self, run: wandb.Run) -> LogArtifact:
+        """The usual way to log an artifact, without what ``run.log_artifact`` asks before.
+
+        It asks who we are, what the server can do, and of which type an artifact of this name is, for every run anew. The
+        first two are known, and a wrong type the server refuses by itself.
+        """
+
+        def log(artifact: wandb.Artifact, aliases: list[str] | None) -> wandb.Artifact:
+            artifact.finalize()
+            names = list(dict.fromkeys(("latest", *(aliases or ()))))
+            handle = self._interface(run).deliver_artifact(run, artifact, names, None, run.step)
+            self._api._set_artifact_save_handle(artifact, handle)  # noqa: SLF001  as `log_artifact` does, for `wait`
+            return artifact
+
+        return log
+
+    def _interface(self, run: wandb.Run) -> Any:
+        """The way of this run into the SDK's process."""
+        if run._interface is None:  # noqa: SLF001  no public way gives it a row as it is, or an artifact unasked
+            raise NotVerified(f"{self._job.request.path}: the SDK's process is gone", hint="it is tried again")
+        return run._interface  # noqa: SLF001  as above
+
+    def _stream(self, run: wandb.Run) -> Stream:
+        """The way of records into the SDK's process."""
+        interface = self._interface(run)
 
         def ask(record: Any, seconds: float) -> Any:
             return interface._deliver(record).wait_or(timeout=seconds)  # noqa: SLF001  as above
 
         record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]  # made when it is loaded
-        stream = Stream(record, interface._publish, ask)  # noqa: SLF001  as above
+        return Stream(record, interface._publish, ask)  # noqa: SLF001  as above
+
+    def _replay(
+        self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...], place: Place, before: Snapshot
+    ) -> None:
+        """Hand the records of the offline run to the SDK's process, as its own sync does."""
+        stream = self._stream(run)
         files = () if plan.kind is Kind.OFFLINE_RUN else before.files
         self._lost = send_records(
             stream,
@@ -593,7 +635,8 @@ class _Delivery:
             fresh=self._fresh,
             progress=lambda: self._progress(self.stage.value),
         )
-        send_summary_times(stream, plan)
+        if plan.history:
+            send_summary_times(stream, plan.history[-1])
 
         def save(path: str, base: str) -> None:
             run.save(path, base_path=base, policy="now", glob=False)
@@ -878,11 +921,6 @@ def run_settings(server: Server, directory: str, started_at: float | None) -> wa
         x_file_transfer_retry_wait_max_seconds=10,
         x_transaction_log_flush_interval=1,
     )
-
-
-def _log_into(run: wandb.Run) -> LogArtifact:
-    """The usual way to log an artifact."""
-    return lambda artifact, aliases: run.log_artifact(artifact, aliases=aliases)
 
 
 def _there(remote: RemoteRun) -> There:
