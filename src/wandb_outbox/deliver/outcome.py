@@ -48,6 +48,9 @@ _REFUSED = re.compile(r"invalid|exceeds|too large|must be", re.IGNORECASE)
 _CODE = re.compile(r"\b[45]\d\d\b")
 _TRANSPORT = re.compile(
     r"time(?:d)? ?out|refused|reset|unreachable|no such host|EOF|connection|broken pipe|network|did not respond|"
+    # Storage, of which the SDK tells no more than this: an outage of it uses up no attempt, and a file that it refuses
+    # alone is found by the deliveries beside it that went through.
+    r"uploads \(\d+/\d+\) have failed|"
     # A page where JSON was expected: a proxy or a login page answers, not W&B.
     r"looking for beginning of value|<html|<!doctype|"
     r"\b5\d\d\b|\b429\b|\b408\b",
