@@ -258,6 +258,8 @@ class PlanRequest:
     """The server may know ``run_id`` already: an id that an offline run recorded does not replace it."""
     host: str | None = None
     """The host name to record in the run's config, or ``None`` (the default) to record none."""
+    unit: str | None = None
+    """Which of several runs in the folder this is about (a timestamp of lm-eval); ``None``: the newest."""
     own_run: bool = False
     """The folder gets a run of its own, although it logged one itself while it ran."""
 
@@ -387,6 +389,10 @@ class Plan:
     """The offline run that this one is, oldest part first; then ``history`` holds its rows."""
     others: tuple[str, ...] = ()
     """Directories of further offline runs in the folder: each is delivered first, as a run of its own."""
+    unit: str | None = None
+    """Which of several runs in the folder this is, where the format knows more than one."""
+    units: tuple[str, ...] = ()
+    """The folder's other runs: each is delivered first, as a run of its own."""
     attach: ExistingRun | None = None
     """The run that this is attached to: its name, history and configuration there stay as they are."""
 

@@ -65,6 +65,7 @@ from wandb_outbox.deliver.replay import (
 )
 from wandb_outbox.errors import FolderChanged, Held, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
 from wandb_outbox.folder import Selection, is_utf8, open_file, snapshot
+from wandb_outbox.formats import evidence, of_unit
 from wandb_outbox.formats.offline_run import OfflineRun, log_evidence, log_in
 from wandb_outbox.model import (
     ExistingRun,
@@ -229,7 +230,9 @@ class _Delivery:
             there = ExistingRun(identity.run_id, entity, plan.project, str(identity.remote.display_name))
             return self._attach(attached(plan, there), entity, identity.remote, before, adopted=identity.adopted)
         if identity.run_id != plan.run_id or identity.incarnation != job.request.incarnation:
-            known = replace(job.request, run_id=identity.run_id, incarnation=identity.incarnation, fixed_id=True)
+            known = replace(
+                job.request, run_id=identity.run_id, incarnation=identity.incarnation, fixed_id=True, unit=plan.unit
+            )
             plan = make_plan(known, before)
         if identity.remote is not None:
             receipt = self._delivered_already(identity, identity.remote, plan, entity)
@@ -249,7 +252,8 @@ class _Delivery:
     def _identify(self, plan: Plan, entity: str) -> Identity:
         """The id to deliver under: ours by record, ours by what the server says, or a free one."""
         job = self._job
-        if job.contacted:
+        # A newer unit of the folder has an id of its own, and the record is still that of the one before.
+        if job.contacted and (plan.unit is None or plan.run_id == job.request.run_id):
             remote = self._find(entity, plan.project, job.request.run_id)
             if remote is None or self._is_ours(remote):
                 return Identity(job.request.run_id, job.request.incarnation, remote, attached=_is_attached(remote))
@@ -668,6 +672,34 @@ class _Delivery:
                 self.stage = other.stage
                 other.clean()
             self._notes += [f"{os.path.basename(directory)}: {warning}" for warning in receipt.warnings]
+        for unit in plan.units:
+            self._deliver_unit(unit)
+
+    def _deliver_unit(self, unit: str) -> None:
+        """Deliver one of several runs of the folder; it is sent only if the server lacks it, or has less of it."""
+        path = self._job.request.path
+        taken = of_unit(self._job.request.format, self._take_snapshot(), unit)
+        said = evidence(self._job.request.format, path, taken)
+        request = replace(
+            self._job.request,
+            unit=unit,
+            incarnation=0,
+            revision=0,
+            fixed_id=False,
+            overrides=replace(self._job.request.overrides, name=None),
+            outcome="ok" if said.done else "unknown",
+            verdict=Verdict.COMPLETE,
+            reason=said.done or "nothing in it says how it ended",
+        )
+        job = replace(self._job, request=request, contacted=False)
+        other = _Delivery(self._api, self._server, self._directory, job, lambda *_: None, self._progress, self._beside)
+        try:
+            self._notes += [f"{unit}: {warning}" for warning in other.run().warnings]
+        except RunDeleted:
+            self._notes.append(f"run-deleted: that of {unit} was deleted on the server, and is left so")
+        finally:
+            self.stage = other.stage
+            other.clean()
 
     def _use_inputs(self, use: Callable[[wandb.Artifact], object], plan: Plan, entity: str) -> None:
         """Say which artifacts the run used. One that cannot be had is a warning: the upload is worth more than a line."""
@@ -848,7 +880,7 @@ class _Delivery:
             digest=str(artifact.digest) if artifact else "",
             files=int(artifact.file_count) if artifact else sum(len(replay.files) for replay in plan.replays),
             bytes=int(artifact.size) if artifact else sum(f.size for replay in plan.replays for f in replay.files),
-            fingerprint=plan.fingerprint,
+            fingerprint=self._job.fingerprint,
             incarnation=identity.incarnation,
             warnings=tuple(notes),
         )

@@ -16,7 +16,7 @@ from wandb_outbox.formats.declaration import (
     upload_wish,
 )
 from wandb_outbox.formats.done_when import done_when
-from wandb_outbox.formats.registry import FORMATS, Format, evidence, kind_of, read, recognise
+from wandb_outbox.formats.registry import FORMATS, Format, evidence, kind_of, of_unit, read, recognise, units
 
 __all__ = [
     "DECLARATION",
@@ -32,8 +32,10 @@ __all__ = [
     "done_when",
     "evidence",
     "kind_of",
+    "of_unit",
     "read",
     "read_declaration",
     "recognise",
+    "units",
     "upload_wish",
 ]

@@ -29,6 +29,14 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SamplesTable:
+    """Per-sample results that make a table of their own, besides those that the summary is counted from."""
+
+    table: str
+    samples: Samples
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRange:
     """Which samples of its dataset a run set out to do: ``first`` to ``last``, both included."""
 
@@ -51,6 +59,7 @@ class Content:
     metrics: dict[str, JsonValue] | None = None
     metrics_file: str | None = None
     samples: Samples | None = None
+    tables: tuple[SamplesTable, ...] = ()
     history: tuple[dict[str, JsonValue], ...] = ()
     project: str | None = None
     group: str | None = None

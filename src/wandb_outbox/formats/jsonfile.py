@@ -105,6 +105,31 @@ class ListFile:
             warn(warning("unreadable-samples", f"{self.name} holds values between the samples; they are left out"))
 
 
+@dataclass(frozen=True, slots=True)
+class LinesFile:
+    """A file with one JSON object a line, read line by line; a torn last line and lines that are none are told."""
+
+    path: str
+    name: str
+
+    def rows(self, warn: Warn) -> Iterator[dict[str, JsonValue]]:
+        """Every line that is an object; see :class:`wandb_outbox.formats.content.Samples`."""
+        broken = 0
+        with open_file(self.path, self.name) as file:
+            while line := file.readline(MAX_SAMPLE + 1):
+                whole = len(line) <= MAX_SAMPLE
+                while not whole and line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_SAMPLE + 1)
+                found = _object(line) if whole and line.strip() else None
+                if found is not None:
+                    yield found
+                else:
+                    broken += not whole or bool(line.strip())
+        if broken:
+            message = f"{self.name} holds {broken} lines that are no JSON object or too long; they are left out"
+            warn(warning("unreadable-samples", message))
+
+
 class _Splitter:
     """Cuts the bytes of a JSON list into the bytes of its objects.
 

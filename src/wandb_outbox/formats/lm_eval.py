@@ -1,23 +1,27 @@
 """An output folder of EleutherAI's lm-evaluation-harness.
 
-The unit is the timestamp in the names; ``results_<ts>.json`` is written before its ``samples_<task>_<ts>.jsonl``.
+The unit is the timestamp in the names: ``results_<ts>.json``, and then ``samples_<task>_<ts>.jsonl``, which come after it.
+One folder (``OUTPUT/model__name``) holds as many units as there were evaluations of the model, each a run of its own.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 from wandb_outbox.errors import Rejected
 from wandb_outbox.folder import read_file
 from wandb_outbox.formats.common import ended_at, run_files, started_at
-from wandb_outbox.formats.content import Content
-from wandb_outbox.formats.jsonfile import decode_plainly, read_object
+from wandb_outbox.formats.content import Content, SamplesTable
+from wandb_outbox.formats.jsonfile import LinesFile, decode_plainly, read_object
 from wandb_outbox.formats.logfile import logged_traceback
-from wandb_outbox.model import FormatEvidence, JsonValue, PlanWarning, Snapshot
+from wandb_outbox.model import Excluded, FileStat, FormatEvidence, JsonValue, PlanWarning, Snapshot
 
-_RESULTS = re.compile(r"results_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
+_TIMESTAMP = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
+_RESULTS = re.compile(rf"results_({_TIMESTAMP})\.json")
+_SAMPLES = re.compile(rf"samples_(.+)_({_TIMESTAMP})\.jsonl")
 _MAX_READ = 4 * 1024 * 1024
 
 
@@ -28,54 +32,90 @@ class LmEval:
 
     def recognises(self, path: str, names: Collection[str]) -> bool:  # noqa: ARG002  names say it all
         """By the name of its results."""
-        return _newest(names) is not None
+        return bool(_timestamps(names))
 
     def evidence(self, path: str, snapshot: Snapshot, marker: str | None) -> FormatEvidence:
         """Done when every task in the newest results has its file of samples."""
         done = marker or _done(path, snapshot)
         failed = None if done else logged_traceback(path, snapshot)
-        return FormatEvidence(
-            done=done, failed=failed, nothing_to_show=_newest(file.path for file in snapshot.files) is None
-        )
+        return FormatEvidence(done=done, failed=failed, nothing_to_show=not timestamps(snapshot))
 
     def read(self, path: str, snapshot: Snapshot) -> Content:
-        """The newest results: the harness's configuration, and one metric per task and filter."""
+        """The newest results: the harness's configuration, one metric per task and filter, one table per task."""
         warnings: list[PlanWarning] = []
-        timestamp = _newest(file.path for file in snapshot.files)
+        timestamp = max(timestamps(snapshot), default="")
         name = f"results_{timestamp}.json"
         found = read_object(path, snapshot, name, warnings.append, "unreadable-metrics") or {}
         config = found.get("config")
+        began = found.get("date")
         return Content(
             config=dict(config) if isinstance(config, dict) else {},
             config_file=name,
             metrics=_metrics(found.get("results")),
             metrics_file=name,
-            started_at=started_at(path, snapshot, None),
+            tables=tuple(
+                SamplesTable(f"samples_{samples[1]}", LinesFile(path, file.path))
+                for file in snapshot.files
+                if (samples := _SAMPLES.fullmatch(file.path)) is not None and samples[2] == timestamp
+            ),
+            started_at=float(began) if isinstance(began, int | float) else started_at(path, snapshot, None),
             ended_at=ended_at(snapshot),
             run_files=run_files(snapshot, (name,)),
             warnings=tuple(warnings),
         )
 
 
-def _newest(names: Iterable[str]) -> str | None:
-    return max((found[1] for name in names if (found := _RESULTS.fullmatch(name))), default=None)
+def timestamps(snapshot: Snapshot) -> tuple[str, ...]:
+    """The evaluations in the folder, oldest first."""
+    return _timestamps(file.path for file in snapshot.files)
+
+
+def of_timestamp(snapshot: Snapshot, timestamp: str) -> Snapshot:
+    """The folder with the files of this evaluation only; those of none (a log) belong to the newest."""
+    known = timestamps(snapshot)
+    newest = known[-1:] == (timestamp,)
+    files: list[FileStat] = []
+    others: list[FileStat] = []
+    for file in snapshot.files:
+        named = _RESULTS.fullmatch(file.path) or _SAMPLES.fullmatch(file.path)
+        own = named[named.re.groups] if named is not None and named[named.re.groups] in known else None
+        (files if own == timestamp or (own is None and newest) else others).append(file)
+    reason = "of another evaluation in this folder, which is a run of its own"
+    return replace(
+        snapshot,
+        files=tuple(files),
+        excluded=(*snapshot.excluded, *(Excluded(file.path, reason) for file in others)),
+        logs=snapshot.logs if newest else (),
+    )
+
+
+def _timestamps(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({found[1] for name in names if (found := _RESULTS.fullmatch(name))}))
 
 
 def _done(path: str, snapshot: Snapshot) -> str | None:
-    timestamp = _newest(file.path for file in snapshot.files)
-    if timestamp is None:
+    known = timestamps(snapshot)
+    if not known:
         return None
-    name = f"results_{timestamp}.json"
+    name = f"results_{known[-1]}.json"
     try:
         value = decode_plainly(read_file(path, name, _MAX_READ))
     except (ValueError, Rejected):
         return None
-    tasks = value.get("results") if isinstance(value, dict) else None
-    if not isinstance(tasks, dict) or not tasks:
-        return None
-    if all(snapshot.file(f"samples_{task}_{timestamp}.jsonl") is not None for task in tasks):
+    tasks = _tasks(value)
+    if tasks and all(snapshot.file(f"samples_{task}_{known[-1]}.jsonl") is not None for task in tasks):
         return f"{name} is there, and the samples of each of its tasks"
     return None
+
+
+def _tasks(value: JsonValue) -> Collection[str]:
+    """The tasks that have samples. ``results`` holds groups of tasks, too, which have none; ``configs`` does not."""
+    if isinstance(value, dict):
+        for key in ("configs", "results"):
+            tasks = value.get(key)
+            if isinstance(tasks, dict) and tasks:
+                return tasks
+    return ()
 
 
 def _metrics(results: JsonValue) -> dict[str, JsonValue] | None:

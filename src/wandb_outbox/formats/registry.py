@@ -14,7 +14,7 @@ from wandb_outbox.formats.content import Content
 from wandb_outbox.formats.hf_trainer import HfTrainer
 from wandb_outbox.formats.hydra import Hydra
 from wandb_outbox.formats.llm_tts import LlmTts
-from wandb_outbox.formats.lm_eval import LmEval
+from wandb_outbox.formats.lm_eval import LmEval, of_timestamp, timestamps
 from wandb_outbox.formats.marker import done_marker
 from wandb_outbox.formats.offline_run import OfflineRun, log_evidence
 from wandb_outbox.formats.plain import Plain
@@ -101,6 +101,16 @@ def evidence(format: str, path: str, snapshot: Snapshot) -> FormatEvidence:  # n
 def read(format: str, path: str, snapshot: Snapshot) -> Content:  # noqa: A002  it is the word for it
     """The folder's content; see :meth:`Format.read`. Raises ``UserError`` for an unknown format."""
     return _format(format).read(path, snapshot)
+
+
+def units(format: str, snapshot: Snapshot) -> tuple[str, ...]:  # noqa: A002  it is the word for it
+    """The runs that a folder of this format holds, oldest first; empty where the folder is one run."""
+    return timestamps(snapshot) if format == LmEval.name else ()
+
+
+def of_unit(format: str, snapshot: Snapshot, unit: str) -> Snapshot:  # noqa: A002  it is the word for it
+    """The folder as if it held this one of its :func:`units` only. What belongs to none of them goes with the newest."""
+    return of_timestamp(snapshot, unit) if format == LmEval.name else snapshot
 
 
 def _format(name: str) -> Format:

@@ -19,7 +19,7 @@ NO_PROJECT = "uncategorized"
 
 _JOB_TYPES = {"hf-trainer": "train", "lm-eval": "eval"}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_ONLY_A_TIME_OR_NUMBER = re.compile(r"\d+|\d{4}-\d\d-\d\d|\d\d-\d\d-\d\d|\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
+_ONLY_A_TIME_OR_NUMBER = re.compile(r"\d+|\d{4}-\d\d-\d\d|\d\d-\d\d-\d\d|\d{4}-\d\d-\d\d[_T]\d\d-\d\d-\d\d(?:\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from wandb_outbox.model import (
     PlanWarning,
     Severity,
     Snapshot,
+    run_id,
 )
 from wandb_outbox.plan import artifact, checklist, conventions, facts, limits
 from wandb_outbox.plan.axes import axes_of, last_values
@@ -55,8 +56,12 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     """
     warnings: list[PlanWarning] = []
     warn = warnings.append
+    whole_snapshot, units = snapshot, formats.units(request.format, snapshot)
+    if units:
+        request = _for_unit(request, snapshot, request.unit or units[-1])
+        snapshot = formats.of_unit(request.format, snapshot, str(request.unit))
     content = formats.read(request.format, request.path, snapshot)
-    declared = formats.read_declaration(request.path, snapshot)
+    declared = formats.read_declaration(request.path, whole_snapshot)
     warnings += [*content.warnings, *declared.warnings]
     recorded = find_recorded(request, snapshot, warn)
     live = find_live(request, snapshot, recorded, warn)
@@ -115,7 +120,7 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         summary=summary,
         history=history,
         axes=axes,
-        tables=(table,) if table is not None else (),
+        tables=(*((table,) if table is not None else ()), *_further_tables(content, warn)),
         # What an offline run's own directory holds is replayed, and is no artifact besides.
         artifacts=()
         if alone or not files
@@ -132,9 +137,32 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         upload=declared.upload,
         replays=replays,
         others=others,
+        unit=request.unit if units else None,
+        units=units[:-1] if units and request.unit == units[-1] else (),
     )
     plan = _redacted(replace(plan, warnings=tuple(dict.fromkeys(warnings))), secrets)
     return plan if live is None else attached(plan, live)
+
+
+def _for_unit(request: PlanRequest, snapshot: Snapshot, unit: str) -> PlanRequest:
+    """The request for one of several runs in a folder.
+
+    Its id is made from the folder's birth: it stays when the folder is renamed, and when a newer unit takes its place.
+    """
+    if request.unit is not None and request.fixed_id:
+        return request
+    made = run_id(request.site, f"{snapshot.birth}#{unit}", request.incarnation)
+    return replace(request, unit=unit, run_id=made)
+
+
+def _further_tables(content: Content, warn: Warn) -> tuple[PlannedTable, ...]:
+    tables = []
+    for each in content.tables:
+        builder = TableBuilder(each.table, each.samples.name)
+        for row in each.samples.rows(warn):
+            builder.add(row)
+        tables.append(builder.build(warn))
+    return tuple(table for table in tables if table is not None)
 
 
 def _with_declared(config: dict[str, JsonValue], declared: Declaration, warn: Warn) -> dict[str, JsonValue]:
@@ -162,6 +190,8 @@ def _facts(
     recorded: Recorded | None,
 ) -> Facts:
     below = facts.parts_below(request.path, request.root)
+    if request.unit is not None:
+        below = (*below, request.unit)
     inside = request.root is not None and request.path.startswith(request.root.rstrip("/") + "/")
     root = request.root if inside else None
     return Facts(
@@ -300,6 +330,8 @@ def _with_own(
         "revision": request.revision,
         "version": __version__,
     }
+    if request.unit is not None:
+        own["unit"] = request.unit
     if request.root is not None:
         own["root"] = safe_text(os.path.basename(request.root.rstrip("/")))
     if request.host is not None:
