@@ -152,7 +152,7 @@ def test_reading_commands_stay_light(command: str, tmp_path: Path) -> None:
 
 
 def test_the_sdk_does_the_talking() -> None:
-    """But for one small question, all that goes to a server is what the SDK sends: every server for it answers that."""
+    """But for two small questions, all that goes to a server is what the SDK sends: every server for it answers those."""
     speaking = re.compile(r"/graphql\b|\b(?:query|mutation) \w+ ?[({]")
     speakers = {name for name, _ in modules() if room_of(name) != "sandbox" and speaking.search(_source(name))}
     assert speakers == {"deliver.probe"}

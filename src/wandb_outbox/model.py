@@ -381,6 +381,8 @@ class Plan:
     ended_at: float | None
     fingerprint: str
     """Of the snapshot that the plan was made from."""
+    log: str | None = None
+    """The log, among the run files, whose lines are shown as what the run printed."""
     axes: dict[str, str] = field(default_factory=dict)
     """By the name of a metric of the history: the metric that it is drawn over, where that is not the step."""
     upload: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -67,12 +67,12 @@ class Way:
         """What would be sent for the folder as it is now."""
         return make_plan(self.request, snapshot(str(self.path)))
 
-    def deliver(self) -> Receipt:
-        """Send the folder as it is now."""
+    def deliver(self, progress: Callable[[str], None] = lambda _stage: None) -> Receipt:
+        """Send the folder as it is now. ``progress`` is told which stage begins."""
         taken = snapshot(str(self.path))
         job = Job(1, self.request, taken.birth, taken.fingerprint, self._contacted)
         self._contacted = True
-        return self._sender.deliver(job, lambda _id, _incarnation: None, lambda _stage: None)
+        return self._sender.deliver(job, lambda _id, _incarnation: None, progress)
 
     def arrived(self, receipt: Receipt) -> RunView:
         """The run as the server has it."""

@@ -19,6 +19,7 @@ WHOLE = Seen(
     config={"strategy": {"type": "x"}, "lr": 1.0, "_wandb": {}},
     summary={"acc": 0.5, "n": 3, "samples": {"nrows": 1}, "_runtime": 7},
     history_rows=2,
+    log_lines=None,
     axes={},
     files={"results.json": 10, "wandb-summary.json": 3},
     tags=frozenset({"a", "b", "theirs"}),

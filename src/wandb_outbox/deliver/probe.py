@@ -1,7 +1,8 @@
-"""Ask the server one small question of our own: whether it is there, and whether it knows us.
+"""Ask the server small questions of our own: whether it is there, whether it knows us, how long a run's log is.
 
 The SDK's exceptions cannot tell (429, 401 and "no network" look alike through it), so after every failure this answer
-decides. It is the ``Viewer`` query that the SDK itself begins with, sent with the standard library.
+decides. It is the ``Viewer`` query that the SDK itself begins with, sent with the standard library. The SDK's own process
+asks for the length of the log, too, when it resumes a run, but tells nobody.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ MAX_RETRY_AFTER = 3600.0
 _QUERY = json.dumps(
     {"operationName": "Viewer", "query": "query Viewer { viewer { id entity username } }", "variables": {}}
 )
+
+
+_LOG_QUERY = """query RunLogLines($entity: String!, $project: String!, $run: String!) {
+  project(name: $project, entityName: $entity) { run(name: $run) { logLineCount } }
+}"""
 
 
 class ServerState(StrEnum):
@@ -56,18 +62,8 @@ def ask_server(base_url: str, key: str | None) -> Answer:
     if not key:
         return Answer(ServerState.UNAUTHORIZED, "there is no API key")
     try:
-        token = base64.b64encode(f"api:{key}".encode()).decode()
-        request = urllib.request.Request(  # noqa: S310  the settings allow http and https only
-            base_url + "/graphql",
-            data=_QUERY.encode(),
-            headers={
-                "Content-Type": "application/json",
-                "Authorization": f"Basic {token}",
-                "User-Agent": "wandb-outbox",
-            },
-        )
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as response:
-            return read_answer(response.status, response.read(1 << 20), None)
+        status, body = _ask(base_url, key, _QUERY)
+        return read_answer(status, body, None)
     except urllib.error.HTTPError as error:
         with error:
             try:
@@ -79,6 +75,34 @@ def ask_server(base_url: str, key: str | None) -> Answer:
         return Answer(ServerState.OFFLINE, f"{base_url} cannot be reached ({error.reason})")
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Answer(ServerState.OFFLINE, f"{base_url} cannot be reached ({error or type(error).__name__})")
+
+
+def ask_log_lines(base_url: str, key: str | None, entity: str, project: str, run: str) -> int:
+    """How many lines of its log the server has of a run; 0 when it has no such run. Raises ``OSError``."""
+    variables = {"entity": entity, "project": project, "run": run}
+    question = json.dumps({"operationName": "RunLogLines", "query": _LOG_QUERY, "variables": variables})
+    try:
+        _, body = _ask(base_url, key or "", question)
+        there = json.loads(body)["data"]["project"]
+        count = (there or {}).get("run")
+        return int((count or {}).get("logLineCount") or 0)
+    except (http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise OSError(f"the server does not say how long the log of {run} is ({type(error).__name__})") from error
+
+
+def _ask(base_url: str, key: str, question: str) -> tuple[int, bytes]:
+    token = base64.b64encode(f"api:{key}".encode()).decode()
+    request = urllib.request.Request(  # noqa: S310  the settings allow http and https only
+        base_url + "/graphql",
+        data=question.encode(),
+        headers={
+            "Content-Type": "application/json",
+            "Authorization": f"Basic {token}",
+            "User-Agent": "wandb-outbox",
+        },
+    )
+    with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as response:
+        return response.status, response.read(1 << 20)
 
 
 def read_answer(status: int, body: bytes, retry_after: str | None) -> Answer:

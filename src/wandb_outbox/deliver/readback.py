@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from wandb_outbox.model import JsonValue, Plan
 
 DELIVERED = "outbox/delivered"
 """The summary key that is written last: its presence means that everything before it was read back."""
+LOG = "log"
+"""In what was delivered: the :func:`log_record` of the lines that the run shows as its output."""
 MISSING_INPUTS = "outbox/missing_inputs"
 """The summary key for inputs that the run names and the server does not have."""
 
@@ -23,6 +26,8 @@ class Seen:
     config: Mapping[str, JsonValue]
     summary: Mapping[str, JsonValue]
     history_rows: int
+    log_lines: int | None
+    """``None`` when it does not matter."""
     axes: Mapping[str, str]
     files: Mapping[str, int]
     tags: frozenset[str]
@@ -32,10 +37,13 @@ class Seen:
     artifact_bytes: int
 
 
-def differences(seen: Seen, plan: Plan, *, history_rows: int, sizes: Mapping[str, int]) -> list[str]:
+def differences(
+    seen: Seen, plan: Plan, *, history_rows: int, log_lines: int | None = None, sizes: Mapping[str, int]
+) -> list[str]:
     """Every difference in words; an empty list means that the server has all of it.
 
-    ``sizes`` are the planned artifact's files; ``history_rows`` is how many rows the run should have by now.
+    ``sizes`` are the planned artifact's files; ``history_rows`` is how many rows the run should have by now, and
+    ``log_lines`` how many lines of the log.
     """
     found: list[str] = []
     wanted_state = "finished" if plan.exit_code == 0 else "failed"
@@ -51,6 +59,8 @@ def differences(seen: Seen, plan: Plan, *, history_rows: int, sizes: Mapping[str
         there = seen.summary.get(table.name)
         if not isinstance(there, dict) or there.get("nrows") != len(table.rows):
             found.append(f"table {table.name} is not there with its {len(table.rows)} rows")
+    if seen.log_lines != log_lines:
+        found.append(f"the log has {seen.log_lines} lines, not {log_lines}")
     if seen.history_rows != history_rows:
         found.append(f"the history has {seen.history_rows} rows, not {history_rows}")
     found += [
@@ -132,6 +142,26 @@ def missing_history(
         if there.get("_step") != row["_step"] or not _same_row(row, there):
             return (), True
     return tuple(planned[len(sent) :]), False
+
+
+def log_record(lines: Sequence[str]) -> dict[str, JsonValue]:
+    """What is kept of the lines that were sent: how many, and a hash of them."""
+    digest = hashlib.blake2b("\n".join(lines).encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return {"lines": len(lines), "digest": digest}
+
+
+def missing_lines(there: int, recorded: JsonValue, planned: Sequence[str]) -> tuple[Sequence[str], bool]:
+    """The lines of the log that the server does not have yet, and whether they are frozen: it only takes more of them.
+
+    ``there`` is how many it has, ``recorded`` the :func:`log_record` of an earlier delivery. Without one that speaks of
+    these lines they were sent by a delivery that did not come to its end, from the same log.
+    """
+    if there > len(planned):
+        return (), True
+    known = isinstance(recorded, Mapping) and recorded.get("lines") == there
+    if known and recorded != log_record(planned[:there]):
+        return (), True
+    return planned[there:], False
 
 
 def stale_keys(summary: Mapping[str, JsonValue], plan: Plan) -> list[str]:

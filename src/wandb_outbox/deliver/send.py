@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
@@ -41,16 +41,19 @@ from wandb_outbox.deliver.attach import (
     says_script,
 )
 from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, says_deleted, shorten
-from wandb_outbox.deliver.probe import Answer, ServerState, ask_server
+from wandb_outbox.deliver.probe import Answer, ServerState, ask_log_lines, ask_server
 from wandb_outbox.deliver.protocol import Job
 from wandb_outbox.deliver.readback import (
     DELIVERED,
+    LOG,
     MISSING_INPUTS,
     Seen,
     differences,
+    log_record,
     metric_axes,
     metric_name,
     missing_history,
+    missing_lines,
     stale_keys,
 )
 from wandb_outbox.deliver.replay import (
@@ -66,6 +69,7 @@ from wandb_outbox.deliver.replay import (
 from wandb_outbox.errors import FolderChanged, Held, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
 from wandb_outbox.folder import Selection, is_utf8, open_file, snapshot
 from wandb_outbox.formats import evidence, of_unit
+from wandb_outbox.formats.logfile import console_lines
 from wandb_outbox.formats.offline_run import OfflineRun, log_evidence, log_in
 from wandb_outbox.model import (
     ExistingRun,
@@ -91,6 +95,8 @@ ARTIFACT_TIMEOUT = 120
 """Seconds to wait for the commit of an artifact, besides its size."""
 FINISH_TIMEOUT = 90
 """Seconds to wait at the end of a run for its last history, summary and files, besides their size."""
+LINES_AT_ONCE = 500
+"""Of a log, in one record to the SDK."""
 SLOWEST = 100_000
 """Bytes a second below which an upload counts as hung."""
 
@@ -192,6 +198,10 @@ class _Delivery:
         self._sync_dir: str | None = None
         self._frozen = False
         self._rows = 0
+        self._lines: Sequence[str] | None = None
+        """Of the log, as they should be on the server in the end."""
+        self._log_frozen = False
+        self._log_record: dict[str, Any] = {}
         self._missing_inputs: list[str] = []
         self._fresh = True
         self._lost: list[str] = []
@@ -439,12 +449,14 @@ class _Delivery:
             rows = plan.history[len(plan.history) - len(missing) :]
             self._rows = len(sent)
         self._rows += len(rows)
+        printed = self._missing_lines(plan, entity, remote)
         self._enter(Stage.INIT)
         run = self._open(plan, entity, identity)
         step("send.opened")
         try:
             self._enter(Stage.CONTENT)
             self._send_content(run, plan, rows, entity, before)
+            self._print(run, printed)
             step("send.content-sent")
             self._enter(Stage.ARTIFACT)
             self._use_inputs(run.use_artifact, plan, entity)
@@ -461,6 +473,35 @@ class _Delivery:
         run.finish(exit_code=plan.exit_code)
         step("send.finished")
         return artifacts
+
+    def _missing_lines(self, plan: Plan, entity: str, remote: RemoteRun | None) -> Sequence[str]:
+        """The lines of the log that the server does not have yet."""
+        if plan.log is None:
+            return ()
+        lines, left_out = console_lines(plan.path, plan.log)
+        if left_out:
+            self._notes.append(
+                f"log-cut: {left_out:,} lines in the middle of {plan.log} are not shown as the run's output"
+            )
+        missing: Sequence[str] = lines
+        if remote is not None:
+            there = self._count_lines(entity, plan, remote)
+            delivered = _plain(remote.summary_metrics.get(DELIVERED))
+            recorded = delivered.get(LOG) if isinstance(delivered, dict) else None
+            missing, self._log_frozen = missing_lines(there, recorded, lines)
+            self._log_record = recorded if isinstance(recorded, dict) else {}
+        if not self._log_frozen:
+            self._lines = lines
+        return missing
+
+    def _count_lines(self, entity: str, plan: Plan, remote: RemoteRun) -> int:
+        return ask_log_lines(self._server.base_url, self._server.key, entity, plan.project, remote.id)
+
+    def _print(self, run: wandb.Run, lines: Sequence[str]) -> None:
+        """Show the lines as output of the run, the SDK's way for lines of a logger: it takes no console from anybody."""
+        interface: Any = run._interface  # noqa: SLF001  the public way takes records of a Python logger only
+        for begin in range(0, len(lines), LINES_AT_ONCE):
+            interface.publish_output_logger("\n".join(lines[begin : begin + LINES_AT_ONCE]))
 
     def _attach(
         self, plan: Plan, entity: str, remote: RemoteRun, before: Snapshot, *, adopted: bool = False
@@ -558,7 +599,7 @@ class _Delivery:
         if not any(replay.rows for replay in plan.replays):
             self._log(run, plan, rows)
         # From here on, and until all is read back, nobody may take an earlier content for delivered.
-        run.summary.update({**plan.summary, DELIVERED: {}})
+        run.summary.update({**plan.summary, DELIVERED: {LOG: self._log_record} if self._log_record else {}})
         for table in plan.tables:
             self._set_table(run, table)
         for name in plan.run_files:
@@ -789,11 +830,13 @@ class _Delivery:
                 found = ["the run is not there"]
             else:
                 files = {file.name: int(file.size) for file in remote.files(per_page=200)}
+                lines = None if self._lines is None else self._count_lines(entity, plan, remote)
                 seen = Seen(
                     state=remote.state,
                     config=_plain(remote.config),
                     summary=_plain(remote.summary_metrics),
                     history_rows=int(remote.history_line_count or 0),
+                    log_lines=lines,
                     axes=metric_axes(_plain(remote.rawconfig)),
                     files=files,
                     tags=frozenset(remote.tags),
@@ -804,7 +847,13 @@ class _Delivery:
                 )
                 sizes = {file.path: file.size for file in plan.artifacts[0].files} if plan.artifacts else {}
                 ended = plan.attach is None or remote.state in ENDED
-                found = differences(seen, plan, history_rows=self._rows if ended else seen.history_rows, sizes=sizes)
+                found = differences(
+                    seen,
+                    plan,
+                    history_rows=self._rows if ended else seen.history_rows,
+                    log_lines=None if self._lines is None else len(self._lines),
+                    sizes=sizes,
+                )
                 found += [
                     f"the artifact {more.name} has {there.file_count} files of {there.size} bytes"
                     for more, there in zip(plan.artifacts[1:], artifacts[1:], strict=True)
@@ -845,6 +894,7 @@ class _Delivery:
                     "artifact": artifact.name if artifact else "",
                     "digest": artifact.digest if artifact else "",
                     "intent": intent_of(plan),
+                    **({LOG: self._log_record if self._lines is None else log_record(self._lines)} if plan.log else {}),
                     **(noted(plan, _there(remote)) if plan.attach else {}),
                 }
             }
@@ -870,6 +920,8 @@ class _Delivery:
         notes += self._notes
         if self._frozen:
             notes.append("history-frozen: the server has other history rows than this folder; none were sent")
+        if self._log_frozen:
+            notes.append("log-frozen: the server shows other lines of the log than this folder's; none were sent")
         return Receipt(
             run_id=identity.run_id,
             entity=entity,

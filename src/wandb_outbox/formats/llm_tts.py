@@ -17,12 +17,11 @@ from wandb_outbox.formats.content import Content
 from wandb_outbox.formats.history import SAMPLE_INDEX, SAMPLE_METRICS, jsonl_history
 from wandb_outbox.formats.hydra import CONFIG, METRICS, RUN_FILES, read_hydra_folder
 from wandb_outbox.formats.jsonfile import ListFile, decode_plainly, read_object
-from wandb_outbox.formats.logfile import STDERR_TAIL, LogReading, final_traceback, read_head, read_log
+from wandb_outbox.formats.logfile import STDERR, STDERR_TAIL, LogReading, final_traceback, read_head, read_log
 from wandb_outbox.model import FormatEvidence, JsonValue, PlanWarning, Snapshot
 
 RESULTS = "results.json"
 LOG = "run_tts_eval.log"
-STDERR = "stderr.log"
 EVALUATION = "evaluation"
 
 _MAX_METRICS = 4 * 1024 * 1024

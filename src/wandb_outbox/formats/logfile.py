@@ -7,6 +7,7 @@ each session is a *segment* that begins with a ``Host:`` line. Only the last seg
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,14 @@ from wandb_outbox.model import Snapshot
 HEAD = 64 * 1024
 TAIL = 256 * 1024
 STDERR_TAIL = 64 * 1024
+
+STDERR = "stderr.log"
+CONSOLE_LINES = 20_000
+"""Lines of a log that are shown: as many of its beginning as of its end."""
+CONSOLE_WIDTH = 4000
+_LONG_LINE = 64 * 1024
+# All but tabs and the escapes of colours, which W&B shows as such.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f\x80-\x9f\u2028\u2029]")
 
 _LINE = re.compile(r"(?P<head>[\[\d][^\n]{0,200}?) - (?P<text>.*)")
 _TIMESTAMP = re.compile(r"\[?(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)")
@@ -104,6 +113,40 @@ def logged_traceback(path: str, snapshot: Snapshot, limit: int = 8) -> str | Non
 def top_level_logs(snapshot: Snapshot) -> tuple[str, ...]:
     """The ``*.log`` files that lie in the folder itself."""
     return tuple(file.path for file in snapshot.files if file.path.endswith(".log") and "/" not in file.path)
+
+
+def main_log(snapshot: Snapshot) -> str | None:
+    """The log that tells of the experiment: the largest one that lies in the folder itself, and rather not ``stderr.log``."""
+    logs = [file for file in snapshot.files if file.path in top_level_logs(snapshot) and file.size]
+    return max(logs, key=lambda file: (file.path != STDERR, file.size, file.path)).path if logs else None
+
+
+def console_lines(path: str, name: str) -> tuple[list[str], int]:
+    """The lines of a log as a terminal would show them, and how many were left out of its middle.
+
+    Of a line that a progress bar wrote over itself the last state counts; a very long one is cut. Raises
+    ``FolderChanged`` or ``FolderUnreadable``.
+    """
+    head: list[str] = []
+    tail: deque[str] = deque(maxlen=CONSOLE_LINES // 2)
+    count = 0
+    with open_file(path, name) as file:
+        while line := file.readline(_LONG_LINE):
+            rest = line
+            while not rest.endswith(b"\n") and (rest := file.readline(_LONG_LINE)):
+                if b"\r" in rest:
+                    line = rest
+            (head if count < CONSOLE_LINES // 2 else tail).append(_shown_line(line))
+            count += 1
+    left_out = count - len(head) - len(tail)
+    gap = [f"[... {left_out} lines are left out here; the whole log is in the artifact]"] if left_out else []
+    return [*head, *gap, *tail], left_out
+
+
+def _shown_line(line: bytes) -> str:
+    text = line.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+    text = _CONTROL.sub(" ", text)
+    return text if len(text) <= CONSOLE_WIDTH else text[: CONSOLE_WIDTH - 1] + "…"
 
 
 def final_traceback(text: str) -> str | None:

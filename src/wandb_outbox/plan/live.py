@@ -64,6 +64,7 @@ def attached(plan: Plan, run: ExistingRun) -> Plan:
         notes=None,
         config={OWN: {**plan.config[OWN], ATTACHED: True}},
         history=(),
+        log=None,
         axes={},
         replays=(),
         exit_code=0,

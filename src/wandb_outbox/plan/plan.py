@@ -11,6 +11,7 @@ from typing import cast
 from wandb_outbox import __version__, formats
 from wandb_outbox.formats import DECLARATION, Declaration
 from wandb_outbox.formats.content import Content, Warn, warning
+from wandb_outbox.formats.logfile import main_log
 from wandb_outbox.formats.offline_run import OfflineRun
 from wandb_outbox.model import (
     Excluded,
@@ -85,6 +86,7 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     withheld = _withheld(request, snapshot, secrets, warn)
     files = tuple(file for file in snapshot.files if file.path not in withheld)
     counted, table = _samples(content, warn)
+    log = main_log(snapshot)
     history = _history(content, warn)
     # An offline run has defined its own; they are replayed.
     axes = axes_of(history) if recorded is None else {}
@@ -119,6 +121,7 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         config=_with_own(request, snapshot, sent, relative, warn),
         summary=summary,
         history=history,
+        log=log if recorded is None and log not in withheld else None,
         axes=axes,
         tables=(*((table,) if table is not None else ()), *_further_tables(content, warn)),
         # What an offline run's own directory holds is replayed, and is no artifact besides.
