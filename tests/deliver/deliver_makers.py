@@ -73,6 +73,10 @@ class StandIn(Sink):
         """Take the permission."""
         self.allowed.append((key, recorded))
 
+    def warm(self) -> None:
+        """Be ready."""
+        self._start_once()
+
     def probe(self) -> None:
         """Take the question."""
         self._start_once()

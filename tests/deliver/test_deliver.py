@@ -651,3 +651,27 @@ def test_the_next_step_is_due_when_something_is(bench: Bench) -> None:
     bench.step(100)
     bench.fail(run, Throttled("429", retry_after=40))
     assert bench.step() == pytest.approx(40)
+
+
+def test_an_expected_delivery_finds_its_uploader_ready(bench: Bench) -> None:
+    """What is about to come starts the uploader; while a person paused, or the server is known to be away, nothing does."""
+    bench.deliverer.paused = True
+    bench.deliverer.expect()
+    assert not bench.sink.runs()
+    bench.deliverer.paused = False
+    bench.deliverer.expect()
+    assert bench.sink.runs()
+    bench.queue()
+    bench.step()
+    bench.sink.answer("offline")
+    bench.step()
+    bench.sink.kill()
+    bench.deliverer.expect()
+    assert not bench.sink.runs()
+
+
+def test_an_uploader_that_cannot_be_made_ready_is_told_of_with_the_delivery(bench: Bench) -> None:
+    """Nothing has failed yet."""
+    bench.sink.broken = True
+    bench.deliverer.expect()
+    assert bench.deliverer.gate.state is ServerState.UNKNOWN

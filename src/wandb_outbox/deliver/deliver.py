@@ -6,6 +6,7 @@ that names this executor's claim, so whatever happens to us, the next executor p
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -160,6 +161,14 @@ class Deliverer:
         """Ask the server again now, whatever the backoff says."""
         if not self.gate.open:
             self._set_gate(replace(self.gate, state=ServerState.UNKNOWN, next_probe=0.0))
+
+    def expect(self) -> None:
+        """A delivery is about to come: an uploader is made ready for it, unless the server is known to be away."""
+        if not self.accepting or self.paused or self._spent or not (self.gate.open or self.gate.next_probe == 0.0):
+            return
+        self._busy_at = self._tick()
+        with contextlib.suppress(DiskFull):  # told when the delivery comes
+            self._sink.warm()
 
     def put_all_back(self) -> None:
         """Shutting down: end the uploader, and leave what it carried queued, with no attempt used."""

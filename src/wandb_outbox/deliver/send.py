@@ -1043,6 +1043,11 @@ def _ending(directory: str, taken: Snapshot) -> dict[str, Any]:
     return {"outcome": "crashed", "verdict": Verdict.CRASHED, "reason": said.failed}
 
 
+def start_sdk() -> None:
+    """Start the SDK's own process, which the first run would do otherwise."""
+    wandb.setup().ensure_service()
+
+
 def check_server(server: Server) -> Answer:
     """The server's answer to our own question."""
     return (

@@ -2,8 +2,8 @@
 
 The contract, which a stand-in must keep, too: :meth:`Sink.send` starts the process if needed and never blocks on the
 network; everything that comes back comes through :meth:`Sink.poll`; after a death of its own ``poll`` gives one ``died``
-message, after :meth:`Sink.kill` none, and nothing more of that process either way. :meth:`Sink.send` and
-:meth:`Sink.probe` raise :class:`DiskFull` when the process cannot be started.
+message, after :meth:`Sink.kill` none, and nothing more of that process either way. :meth:`Sink.send`,
+:meth:`Sink.warm` and :meth:`Sink.probe` raise :class:`DiskFull` when the process cannot be started.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Sink:
         self._messages: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self._generation = 0
+        self._warmed = -1
         self._current_mark = ""
 
     @property
@@ -95,6 +96,12 @@ class Sink:
     def probe(self) -> None:
         """Ask the server whether it is there; the answer comes through :meth:`poll`."""
         self._write({"do": "probe"})
+
+    def warm(self) -> None:
+        """Have an uploader ready, with all that it needs loaded, for a delivery that is about to come."""
+        if self._process is None or self._warmed != self._generation:
+            self._write({"do": "warm"})
+            self._warmed = self._generation
 
     def poll(self) -> list[dict[str, Any]]:
         """Everything that the uploader has said since the last call."""

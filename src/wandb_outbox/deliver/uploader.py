@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 64
 PULSE = 0.5
-"""Seconds between two looks at how many bytes the SDK's own process has written."""
+"""Seconds between two looks at how many bytes the SDK's own process has written, and between two equal words."""
 
 
 class Permit:
@@ -72,6 +72,8 @@ class Uploader:
                     permit = self._permits[message["key"]]
                     permit.recorded = message["recorded"]
                     permit.asked.set()
+                case "warm":
+                    self._pool.submit(self._warm)
                 case "probe":
                     self._pool.submit(self._probe)
                 case "stop":
@@ -89,7 +91,13 @@ class Uploader:
                 permit.asked.wait()
                 permit.check(f"{job.request.path}: its run {run_id} belongs to another folder of this outbox")
 
+            said = ("", 0.0)
+
             def progress(stage: str) -> None:
+                nonlocal said
+                if stage == said[0] and time.monotonic() - said[1] < PULSE:
+                    return  # each word wakes the executor; an artifact of thousands of files would say it for each
+                said = (stage, time.monotonic())
                 self._say({"is": "progress", "key": key, "stage": stage})
 
             receipt = self._sender().deliver(job, contact, progress)
@@ -134,6 +142,13 @@ class Uploader:
             if (key or "") not in self._senders:
                 self._senders = {key or "": Sender(Server(self._base_url, key), self._directory)}
             return self._senders[key or ""]
+
+    def _warm(self) -> None:
+        """Load the SDK and start its process, before the first delivery comes."""
+        with contextlib.suppress(Exception):  # whatever is wrong, the delivery finds it again and tells of it
+            from wandb_outbox.deliver.send import start_sdk
+
+            start_sdk()
 
     def _probe(self) -> None:
         answer = ask_server(self._base_url, find_api_key(self._environ, self._base_url))

@@ -216,6 +216,17 @@ class Intake:
             if tracked.due is not None and path in (None, tracked.path)
         )
 
+    def decides_within(self, seconds: float) -> bool:
+        """Whether time alone is about to decide something so soon."""
+        soon = self._tick() + seconds
+        return any(
+            tracked.due is not None
+            and tracked.due <= soon
+            and tracked.judgement is not None
+            and tracked.judgement.verdict is Verdict.SETTLING
+            for tracked in self._tracked.values()
+        )
+
     def caught_up(self) -> bool:
         """Whether every root was scanned and every folder that is due was looked at."""
         tick = self._tick()

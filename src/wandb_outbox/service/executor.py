@@ -35,6 +35,8 @@ from wandb_outbox.steps import step
 REQUEST_POLL = 0.5
 """Seconds between two looks for what another process left in the database."""
 TELL_ROOTS = 5.0
+WARM_UP = 2.0
+"""Seconds before a folder may be found finished at which the uploader is started: about what its libraries take to load."""
 
 
 class Executor:
@@ -147,7 +149,10 @@ class Executor:
         self._take_requests()
         self._tell_roots()
         # The intake first: what it queues is claimed in the same turn.
-        self._wake.wait(min(self.intake.step(), self.deliverer.step(), longest, REQUEST_POLL))
+        due = self.intake.step()
+        if self.intake.decides_within(WARM_UP):
+            self.deliverer.expect()
+        self._wake.wait(min(due, self.deliverer.step(), longest, REQUEST_POLL))
 
     def rest(self, seconds: float) -> None:
         """Do nothing for a while, or until woken."""
