@@ -231,6 +231,8 @@ class RootRules:
     tags: tuple[str, ...] = ()
     definition: dict[str, JsonValue] | None = None
     """The table of the convention, when it is one that the configuration defines."""
+    log_model: str = "none"
+    """Which weights are sent, as an artifact of type ``model``: ``"none"``, ``"best"`` or ``"end"``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +296,8 @@ class PlannedArtifact:
     metadata: dict[str, JsonValue]
     aliases: tuple[str, ...]
     files: tuple[FileStat, ...]
+    below: str = ""
+    """A directory of the folder, with its ``/``: the files are named in the artifact as they are below it."""
 
     @property
     def bytes(self) -> int:

@@ -70,6 +70,7 @@ OnCrash = Literal["upload", "hold", "skip"]
 Probe = Literal["lease", "proc"]
 OnDeleted = Literal["new", "skip"]
 LiveRuns = Literal["attach", "hold", "skip"]
+LogModel = Literal["none", "best", "end"]
 
 
 def problem_with_rule(rule: str) -> str | None:
@@ -92,6 +93,7 @@ class RootSettings(BaseModel):
     on_crash: OnCrash = "upload"
     on_deleted: OnDeleted = "new"
     live_runs: LiveRuns = "attach"
+    log_model: LogModel = "none"
     hold: bool | None = None
     entity: str | None = None
     project: str | None = None
@@ -128,8 +130,9 @@ class RootSettings(BaseModel):
     def rules(self) -> RootRules:
         """What a plan needs to know of this root."""
         return RootRules(
-            self.convention, self.entity, self.project, self.group, self.job_type, self.tags, self._definition
-        )
+            self.convention, self.entity, self.project, self.group, self.job_type, self.tags, self._definition,
+            self.log_model,
+        )  # fmt: skip
 
     @property
     def selection(self) -> Selection:

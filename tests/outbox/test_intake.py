@@ -635,6 +635,18 @@ def test_a_crashed_run_goes_where_its_root_says(world: World, on_crash: str, sta
     assert "CUDA died" in run.reason
 
 
+@pytest.mark.parametrize(("log_model", "state"), [("none", "queued"), ("best", "held"), ("end", "held")])
+def test_weights_that_are_not_sent_do_not_make_a_folder_too_large(world: World, log_model: str, state: str) -> None:
+    """``max_bytes`` is about what would leave the machine."""
+    world.start(RootSettings.model_validate({"path": str(world.top), "log_model": log_model}), max_bytes=1000)
+    path = world.top / "trained"
+    (path / "checkpoint-5").mkdir(parents=True)
+    (path / "checkpoint-5" / "model.safetensors").write_bytes(b"w" * 2000)
+    (path / "trainer_state.json").write_text('{"global_step": 5, "max_steps": 5}')
+    world.settle()
+    assert world.state(path) == state
+
+
 @pytest.mark.parametrize(("live_runs", "state"), [("attach", "queued"), ("hold", "held"), ("skip", "skipped")])
 def test_a_folder_that_logged_itself_goes_where_its_root_says(world: World, live_runs: str, state: str) -> None:
     """With the name of the run in the reason; only the uploader can know whether it may be attached."""

@@ -50,6 +50,7 @@ class Place:
         entity: str | None = None,
         site: str = SITE,
         overrides: Overrides | None = None,
+        log_model: str = "none",
         **more: Any,
     ) -> Receipt:
         """Deliver the folder as it is now. ``memory``: what the outbox knew and learns; none: its state was lost."""
@@ -60,7 +61,7 @@ class Place:
         request = PlanRequest(
             str(folder), str(self.root), kind, memory.run_id or run_id(site, str(folder), memory.incarnation), site,
             incarnation=memory.incarnation, outcome="crashed" if said.failed else "ok", reason=said.failed or "",
-            fixed_id=bool(memory.contacts), rules=RootRules(entity=entity, tags=("by-the-root",)),
+            fixed_id=bool(memory.contacts), rules=RootRules(entity=entity, tags=("by-the-root",), log_model=log_model),
             overrides=overrides or Overrides(), **more,
         )  # fmt: skip
         job = Job(1, request, taken.birth, taken.fingerprint, bool(memory.contacts), insisted)

@@ -764,7 +764,10 @@ class _Delivery:
             # Neither staged nor cached: the SDK reads the folder itself, and the snapshots before and after tell
             # whether it changed under the upload.
             artifact.add_file(
-                os.path.join(self._job.request.path, file.path), name=file.path, policy="immutable", skip_cache=True
+                os.path.join(self._job.request.path, file.path),
+                name=file.path.removeprefix(planned.below),
+                policy="immutable",
+                skip_cache=True,
             )
             self._progress(self.stage.value)
         logged = log(artifact, list(planned.aliases) or None)

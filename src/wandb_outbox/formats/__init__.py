@@ -16,7 +16,17 @@ from wandb_outbox.formats.declaration import (
     upload_wish,
 )
 from wandb_outbox.formats.done_when import done_when
-from wandb_outbox.formats.registry import FORMATS, Format, evidence, kind_of, of_unit, read, recognise, units
+from wandb_outbox.formats.registry import (
+    FORMATS,
+    Format,
+    bytes_to_send,
+    evidence,
+    kind_of,
+    of_unit,
+    read,
+    recognise,
+    units,
+)
 
 __all__ = [
     "DECLARATION",
@@ -29,6 +39,7 @@ __all__ = [
     "Format",
     "SampleRange",
     "Samples",
+    "bytes_to_send",
     "done_when",
     "evidence",
     "kind_of",

@@ -17,10 +17,20 @@ from wandb_outbox.model import FormatEvidence, JsonValue, PlanWarning, Snapshot
 
 STATE = "trainer_state.json"
 MODEL_CONFIG = "config.json"
+ARGUMENTS = "training_args.bin"
 _RESULTS = ("all_results.json", "train_results.json")
 _PARTS = ("train_results.json", "eval_results.json", "predict_results.json", "test_results.json")
 _MAX_READ = 4 * 1024 * 1024
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
+_WEIGHTS = re.compile(
+    r".*\.(?:safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)|(?:model|pytorch_model|adapter_model)[^/]*\.index\.json"
+)
+_SESSION = re.compile(r"optimizer\.(?:pt|bin)|scheduler\.pt|scaler\.pt|rng_state[^/]*\.pth|global_step\d+/.*")
+"""What a checkpoint holds for going on with the training, and no model needs."""
+_MODEL_FILES = re.compile(
+    r"(?:adapter_|generation_|preprocessor_|processor_|tokenizer_)?config\.json|tokenizer[^/]*|vocab[^/]*|merges\.txt|"
+    r"special_tokens_map\.json|added_tokens\.json|[^/]*\.model|chat_template[^/]*|README\.md"
+)
 _SETTINGS = (
     "num_train_epochs", "max_steps", "train_batch_size", "logging_steps", "eval_steps", "save_steps",
     "is_hyper_param_search", "best_model_checkpoint", "trial_name", "trial_params",
@@ -69,6 +79,25 @@ class HfTrainer:
             run_files=run_files(snapshot, (*_RESULTS, *_PARTS, STATE, MODEL_CONFIG)),
             warnings=tuple(warnings),
         )
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a directory of this name is one of the Trainer's checkpoints."""
+    return _CHECKPOINT.fullmatch(name) is not None
+
+
+def is_weight(path: str) -> bool:
+    """Whether a file of a training's folder holds weights, by its name, or lies in a checkpoint."""
+    if is_checkpoint(path.partition("/")[0]):
+        return True
+    return "/" not in path and path != ARGUMENTS and _WEIGHTS.fullmatch(path) is not None
+
+
+def is_model_file(path: str) -> bool:
+    """Whether a file, named as it is below the model's directory, belongs to a model that can be loaded."""
+    if "/" in path or _SESSION.fullmatch(path):
+        return False
+    return (path != ARGUMENTS and _WEIGHTS.fullmatch(path) is not None) or _MODEL_FILES.fullmatch(path) is not None
 
 
 def _small_object(path: str, snapshot: Snapshot, name: str) -> dict[str, JsonValue] | None:

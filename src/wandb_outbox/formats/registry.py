@@ -11,7 +11,7 @@ from typing import Protocol
 
 from wandb_outbox.errors import UserError
 from wandb_outbox.formats.content import Content
-from wandb_outbox.formats.hf_trainer import HfTrainer
+from wandb_outbox.formats.hf_trainer import HfTrainer, is_weight
 from wandb_outbox.formats.hydra import Hydra
 from wandb_outbox.formats.llm_tts import LlmTts
 from wandb_outbox.formats.lm_eval import LmEval, of_timestamp, timestamps
@@ -106,6 +106,13 @@ def read(format: str, path: str, snapshot: Snapshot) -> Content:  # noqa: A002  
 def units(format: str, snapshot: Snapshot) -> tuple[str, ...]:  # noqa: A002  it is the word for it
     """The runs that a folder of this format holds, oldest first; empty where the folder is one run."""
     return timestamps(snapshot) if format == LmEval.name else ()
+
+
+def bytes_to_send(format: str, snapshot: Snapshot, log_model: str) -> int:  # noqa: A002  it is the word for it
+    """How much of the folder is to be sent at most: where no model is wanted, weights are not."""
+    if format != HfTrainer.name or log_model != "none":
+        return snapshot.bytes
+    return sum(file.size for file in snapshot.files if not is_weight(file.path))
 
 
 def of_unit(format: str, snapshot: Snapshot, unit: str) -> Snapshot:  # noqa: A002  it is the word for it

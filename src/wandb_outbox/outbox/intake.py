@@ -20,7 +20,7 @@ from wandb_outbox.detect.watch import GATHER, Sighting, Watcher
 from wandb_outbox.detect.writers import HolderMemory, probe_writers
 from wandb_outbox.errors import DiskFull, FolderChanged, OutboxError, StateUnusable
 from wandb_outbox.folder import MAX_DEPTH, OWN_DIRECTORY, FolderGone, Selection, Selector, birth_of, snapshot
-from wandb_outbox.formats import done_when, evidence, kind_of, recognise, upload_wish
+from wandb_outbox.formats import bytes_to_send, done_when, evidence, kind_of, recognise, upload_wish
 from wandb_outbox.model import OLDER, FormatEvidence, Judgement, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.settings import RootSettings
@@ -665,8 +665,9 @@ class Intake:
             return "there is no file to upload in it"
         if upload_wish(tracked.path, taken) == "hold":
             return f"outbox.yaml says upload: hold; {judgement.reason}"
-        if taken.bytes > self._policy.max_bytes:
-            return f"{taken.bytes:,} bytes are more than max_bytes ({self._policy.max_bytes:,})"
+        size = bytes_to_send(tracked.format, taken, tracked.root.log_model)
+        if size > self._policy.max_bytes:
+            return f"{size:,} bytes are more than max_bytes ({self._policy.max_bytes:,})"
         if taken.live and tracked.root.live_runs == "hold":
             return f"{_logged_live(taken)}, and live_runs = hold; {judgement.reason}"
         if run.hold:

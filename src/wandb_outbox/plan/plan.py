@@ -34,6 +34,7 @@ from wandb_outbox.plan.inert import inert
 from wandb_outbox.plan.jsonsafe import json_safe, safe_text
 from wandb_outbox.plan.lineage import declared_artifacts
 from wandb_outbox.plan.live import attached, find_live
+from wandb_outbox.plan.models import LEFT_OUT, model_artifact, weights_in
 from wandb_outbox.plan.params_meta import META, PARAMS, nested
 from wandb_outbox.plan.replays import Recorded, find_recorded, recorded_summary, without_secrets
 from wandb_outbox.plan.secrets import Secrets, find_secrets, masked_config
@@ -97,8 +98,11 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     warnings += checklist.check(names, config, (name for name in metrics if not name.startswith(f"{_OWN}/")))
     sent = nested(config) if names.proposal.nested else config
     relative = _relative(request)
-    metadata = artifact.describe(request, content, sent, summary, files, relative, warn)
-    whole = artifact.whole_folder(names, files, metadata, relative)
+    weights = weights_in(request, files)
+    results = tuple(file for file in files if file.path not in weights)
+    metadata = artifact.describe(request, content, sent, summary, results, relative, warn)
+    whole = artifact.whole_folder(names, results, metadata, relative)
+    model = model_artifact(request, snapshot, content, files, sent, declared.inputs, whole.name, warn)
     about = {"config": metadata["config"], "provenance": metadata["provenance"]}
     alone = request.format == OfflineRun.name
     replays, kept_here = ((), ()) if recorded is None else without_secrets(recorded.replays, secrets.files_with)
@@ -127,10 +131,21 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         # What an offline run's own directory holds is replayed, and is no artifact besides.
         artifacts=()
         if alone or not files
-        else (whole, *declared_artifacts(declared.artifacts, files, about, whole.name, warn)),
+        else (
+            *((whole,) if results else ()),
+            *((model,) if model is not None else ()),
+            *declared_artifacts(declared.artifacts, files, about, whole.name, warn),
+        ),
         inputs=declared.inputs,
         run_files=tuple(name for name in content.run_files if name not in withheld),
-        excluded=(*snapshot.excluded, *(Excluded(name, _WITHHELD) for name in (*withheld, *kept_here))),
+        excluded=(
+            *snapshot.excluded,
+            *(Excluded(name, _WITHHELD) for name in (*withheld, *kept_here)),
+            *(
+                Excluded(name, LEFT_OUT)
+                for name in sorted(weights - {file.path for file in (model.files if model is not None else ())})
+            ),
+        ),
         sources=_sources(names, alone=alone, own_id=own_id),
         warnings=(),
         exit_code=1 if request.outcome == CRASHED else 0,
