@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,7 @@ def test_status_of_a_running_daemon(live: Live) -> None:
     status = done.json()
     assert set(status) == {
         "schema", "daemon", "server", "paused", "counts", "oldest_waiting_seconds", "next_attempt_at", "uploads",
-        "last_uploaded", "last_error", "roots",
+        "last_uploaded", "last_error", "writer_lingers", "roots",
     }  # fmt: skip
     assert status["schema"] == 1
     assert (status["daemon"]["alive"], status["daemon"]["pid"]) == (True, live.daemon.pid)
@@ -273,6 +274,27 @@ def test_sigterm_ends_in_time(bench: Bench) -> None:
     for words in (["list"], ["show", row["id"]], ["why", row["id"]]):
         assert bench.run(*words).code == 0
     assert bench.run("retry", row["id"]).out == f"{folder}: queued with fresh attempts\n"
+
+
+@alone_on_a_bench
+def test_a_second_sigterm_ends_at_once(bench: Bench) -> None:
+    """Whoever asks twice does not wait for ``stop_timeout``: the upload is put back, with no attempt used, and sent next time."""
+    bench.server.inject(Fault("put", "hang"))
+    folder = run_folders.make(bench.outputs / "2025-12-03/run")
+    daemon = bench.watch()
+    wait_for(lambda: bench.server.requests.of("CreateArtifactFiles"), "its files to be under way")
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_event("stopping")
+    began = time.monotonic()
+    daemon.signal(signal.SIGINT)
+    assert daemon.wait(30).code == 0
+    assert time.monotonic() - began < 15
+    assert bench.uploaders() == {}
+    row = bench.row(folder) or {}
+    assert (row["state"], row["attempts"]) == ("queued", 0)
+    bench.server.clear_faults()
+    assert bench.run("flush", bench.outputs).out == "1 uploaded\n"
+    assert len(bench.server.runs()) == 1
 
 
 @alone_on_a_bench

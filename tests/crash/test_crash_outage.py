@@ -87,6 +87,22 @@ def test_storage_down_while_the_api_answers(tmp_path: Path) -> None:
 
 @only_long
 @side_by_side
+def test_storage_down_until_the_sdk_gives_up(tmp_path: Path) -> None:
+    """With its own patience the SDK says only that most uploads have failed: that is an outage, too, and no attempt."""
+    with one_rig(tmp_path) as rig:
+        rig.server.inject(Fault("put", "status", status=503))
+        rig.add(2)
+        rig.start()
+        wait_for(lambda: len(rig.events("put-back")) >= 2, "two put-backs", 200)
+        assert any("have failed, giving up" in event["reason"] for event in rig.events("put-back"))
+        assert {(event["error"], event["attempt_used"]) for event in rig.events("put-back")} == {("Offline", False)}
+        rig.server.clear_faults()
+        assert rig.finish() == []
+        assert {row["attempts"] for row in rig.rows()} == {1}
+
+
+@only_long
+@side_by_side
 def test_server_goes_down_in_the_middle(tmp_path: Path) -> None:
     """A server that refuses connections while eight uploads are under way takes no attempt from any of them."""
     with one_rig(tmp_path) as rig:
