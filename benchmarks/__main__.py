@@ -11,7 +11,18 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.world import REPOSITORY
 
-NAMES = ("backlog", "artifacts", "crowd", "startup", "commands", "outbox", "neighbour", "first_byte", "planning")
+NAMES = (
+    "backlog",
+    "artifacts",
+    "crowd",
+    "startup",
+    "commands",
+    "outbox",
+    "neighbour",
+    "first_byte",
+    "detection",
+    "planning",
+)
 """Each is a module with ``run(*, quick)``, in the order of the table."""
 
 

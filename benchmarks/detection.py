@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.result import Row, at_most  # isort: skip
 from benchmarks.world import cpu_seconds, inotify_watches, resident_bytes  # isort: skip
 
 from replay_script import Ending, Life, Session, files_of_a_run, whole_session
@@ -36,6 +37,18 @@ from wandb_outbox.outbox.store import Store
 
 SETTLE, GRACE = 2.0, 5.0
 DAY = 86_400.0
+RESCAN = 10.0
+WAYS = {
+    "well": (f"ended well, wrote until its exit (settle {SETTLE:g} s)", SETTLE + 0.3),
+    "quiet": ("ended well, the last change longer ago than settle", SETTLE + 0.3),
+    "killed": (f"killed while it wrote (crash_grace {GRACE:g} s)", GRACE + 1),
+    "silent": ("killed after a silence longer than settle and grace", GRACE + 1),
+}
+"""Ways to end, in words, each with the seconds within which the median is noticed."""
+WITHOUT_EVENTS = {
+    "well": (f"ended well, without any event (rescan {RESCAN:g} s)", RESCAN + SETTLE),
+    "killed": (f"killed, without any event (rescan {RESCAN:g} s)", RESCAN + GRACE),
+}
 
 
 def say(what: str, value: str, wanted: str = "") -> None:
@@ -93,39 +106,51 @@ def _play(theatre: Theatre, lives: dict[str, Life]) -> None:
         raise SystemExit("\n".join(["something is wrong, and so are the figures:", *faults]))
 
 
+def latencies(top: str | None, count: int) -> dict[str, list[float]]:
+    """Seconds from the exit of the last writer to ``queued``, of so many folders of each way to end."""
+    with directory(top) as path, Theatre(path, Timing(SETTLE, GRACE, rescan=60.0)) as theatre:
+        lives = _latency_lives(count)
+        _play(theatre, lives)
+        return {
+            name: theatre.latencies(
+                crashed=name in ("killed", "silent"), names=[each for each in lives if each.startswith(name)]
+            )
+            for name in WAYS
+        }
+
+
+def latencies_without_events(top: str | None, count: int) -> dict[str, list[float]]:
+    """The same where no event ever comes and only the rescan works: of those that ended well, and of those killed."""
+    with directory(top) as path:
+        settings = f'[[roots]]\npath = "{path}/outputs"\npolling = true\n'
+        with Theatre(path, Timing(SETTLE, GRACE, RESCAN, seen=DAY), settings=settings) as theatre:
+            _play(theatre, _latency_lives(count))
+            return {"well": theatre.latencies(crashed=False), "killed": theatre.latencies(crashed=True)}
+
+
 def measure_latency(top: str | None) -> None:
     """From the exit of the last writer to ``queued``; median, 95th percentile, maximum."""
-    with directory(top) as path, Theatre(path, Timing(SETTLE, GRACE, rescan=60.0)) as theatre:
-        lives = _latency_lives(40)
-        _play(theatre, lives)
-        for name, what, wanted in (
-            ("well", f"ended well, wrote until its exit (settle {SETTLE:g} s)", f"median ≤ {SETTLE + 0.3:g} s"),
-            ("quiet", "ended well, the last change longer ago than settle", f"median ≤ {SETTLE + 0.3:g} s"),
-            ("killed", f"killed while it wrote (crash_grace {GRACE:g} s)", f"≤ {GRACE + 1:g} s"),
-            ("silent", "killed after a silence longer than settle and grace", f"≤ {GRACE + 1:g} s"),
-        ):
-            chosen = [each for each in lives if each.startswith(name)]
-            values = theatre.latencies(crashed=name in ("killed", "silent"), names=chosen)
-            say(what, spread(values), wanted)
+    found = latencies(top, 40)
+    for name, (what, limit) in WAYS.items():
+        say(what, spread(found[name]), f"≤ {limit:g} s")
 
 
 def measure_lost(top: str | None) -> None:
     """The same where no event ever comes: only the rescan works."""
-    rescan = 10.0
-    with directory(top) as path:
-        settings = f'[[roots]]\npath = "{path}/outputs"\npolling = true\n'
-        with Theatre(path, Timing(SETTLE, GRACE, rescan, seen=DAY), settings=settings) as theatre:
-            _play(theatre, _latency_lives(20))
-            say(
-                f"ended well, without any event (rescan {rescan:g} s)",
-                spread(theatre.latencies(crashed=False)),
-                f"≤ {rescan + SETTLE:g} s",
-            )
-            say(
-                f"killed, without any event (rescan {rescan:g} s)",
-                spread(theatre.latencies(crashed=True)),
-                f"≤ {rescan + GRACE:g} s",
-            )
+    found = latencies_without_events(top, 20)
+    for name, (what, limit) in WITHOUT_EVENTS.items():
+        say(what, spread(found[name]), f"≤ {limit:g} s")
+
+
+def run(*, quick: bool) -> list[Row]:
+    """Of every way to end the time until it is noticed, with events and without. The others are in ``crowd``."""
+    with_events = latencies(None, 3 if quick else 40)
+    without = latencies_without_events(None, 3 if quick else 20)
+    return [
+        Row("detection", what, "s", found[name], target=at_most(limit, "value"))
+        for ways, found in ((WAYS, with_events), (WITHOUT_EVENTS, without))
+        for name, (what, limit) in ways.items()
+    ]
 
 
 # -- many finished folders -----------------------------------------------------------------------------------------------
