@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Mapping
 
+from wandb_outbox.errors import DiskFull
 from wandb_outbox.outbox.location import StateDir
 
 
@@ -20,13 +21,19 @@ def find_site(state_dir: StateDir, environ: Mapping[str, str], configured: str |
     site = known_site(state_dir, environ, configured)
     if site is None:
         site = secrets.token_hex(8)
-    if not configured and not os.path.exists(state_dir.site):
+    if not configured and not _kept(state_dir):
         temporary = f"{state_dir.site}.new"
         with open(temporary, "w", encoding="ascii") as file:
             file.write(site + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, state_dir.site)
+        # Durable before any run id is made from it: after a power loss another site would send everything again.
+        directory = os.open(state_dir.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
     return site
 
 
@@ -34,15 +41,23 @@ def known_site(state_dir: StateDir, environ: Mapping[str, str], configured: str 
     """The same without writing anything; ``None`` where only a random one, not made yet, would do."""
     if configured:
         return configured
-    try:
-        with open(state_dir.site, encoding="ascii") as file:
-            kept = file.read().strip()
-    except (OSError, UnicodeDecodeError):
-        kept = ""
-    if kept:
+    if kept := _kept(state_dir):
         return kept
     machine = None if in_container(environ) else _machine_id()
     return machine and hashlib.blake2b(machine.encode(), key=b"wandb-outbox", digest_size=8).hexdigest()
+
+
+def _kept(state_dir: StateDir) -> str:
+    """What the file says; nothing when it says nothing, is not there, or is not for us. A bad disk is no new site."""
+    try:
+        with open(state_dir.site, encoding="ascii") as file:
+            return file.read().strip()
+    except (FileNotFoundError, PermissionError, UnicodeDecodeError):
+        return ""
+    except OSError as error:
+        raise DiskFull(
+            f"{state_dir.site} cannot be read ({error.strerror})", hint="look at the disk of the state directory"
+        ) from error
 
 
 def in_container(environ: Mapping[str, str]) -> bool:
