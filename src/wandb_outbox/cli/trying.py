@@ -7,7 +7,7 @@ import json
 import os
 import signal
 
-from wandb_outbox import report
+from wandb_outbox import formats, report
 from wandb_outbox.cli.common import complain, configuration, overrides_of, state_dir_of
 from wandb_outbox.errors import OutboxError, UserError
 from wandb_outbox.model import Plan
@@ -33,7 +33,7 @@ def plan_command(arguments: argparse.Namespace) -> int:
         print(json.dumps({"schema": report.SCHEMA, "plans": [plan_to_json(plan) for plan in plans]}, indent=2))
     else:
         print("\n\n".join(plan_to_text(plan) for plan in plans))
-    for problem in problems:
+    for problem in (*problems, *formats.faults()):
         complain(problem)
     broken = any(warning.severity == "error" for plan in plans for warning in plan.warnings)
     if problems:

@@ -17,10 +17,10 @@ from wandb_outbox.formats.declaration import (
 )
 from wandb_outbox.formats.done_when import done_when
 from wandb_outbox.formats.registry import (
-    FORMATS,
     Format,
     bytes_to_send,
     evidence,
+    faults,
     kind_of,
     of_unit,
     read,
@@ -30,7 +30,6 @@ from wandb_outbox.formats.registry import (
 
 __all__ = [
     "DECLARATION",
-    "FORMATS",
     "HOLD",
     "NEVER",
     "Content",
@@ -42,6 +41,7 @@ __all__ = [
     "bytes_to_send",
     "done_when",
     "evidence",
+    "faults",
     "kind_of",
     "of_unit",
     "read",

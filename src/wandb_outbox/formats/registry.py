@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from wandb_outbox.formats.lm_eval import LmEval, of_timestamp, timestamps
 from wandb_outbox.formats.marker import done_marker
 from wandb_outbox.formats.offline_run import OfflineRun, log_evidence
 from wandb_outbox.formats.plain import Plain
+from wandb_outbox.formats.plugins import load
 from wandb_outbox.model import FormatEvidence, Kind, Snapshot
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
@@ -51,9 +53,26 @@ class Format(Protocol):
         ...
 
 
-_IN_ORDER: tuple[Format, ...] = (OfflineRun(), LlmTts(), Hydra(), HfTrainer(), LmEval(), Plain())
-FORMATS: Mapping[str, Format] = {each.name: each for each in _IN_ORDER}
-"""Every known format by its name."""
+_BUILT_IN: tuple[Format, ...] = (LlmTts(), Hydra(), HfTrainer(), LmEval(), Plain())
+_OFFLINE = OfflineRun()
+_FAULTS: dict[str, None] = {}
+
+
+@functools.cache
+def _known() -> Mapping[str, Format]:
+    """Every format by its name, in the order in which they are asked: those of other packages before ours.
+
+    The SDK's own directories come first of all: nobody else may take them. Loaded once, when a folder is first looked at.
+    """
+    taken = {_OFFLINE.name, *(each.name for each in _BUILT_IN)}
+    ordered: tuple[Format, ...] = (_OFFLINE, *load(taken, _FAULTS.setdefault), *_BUILT_IN)
+    return {each.name: each for each in ordered}
+
+
+def faults() -> tuple[str, ...]:
+    """What is wrong with the readers of other packages, as far as it has shown; each in words for a person."""
+    _known()
+    return tuple(_FAULTS)
 
 
 def recognise(path: str, names: Collection[str], *, detect: Sequence[str] = ()) -> str | None:
@@ -65,7 +84,7 @@ def recognise(path: str, names: Collection[str], *, detect: Sequence[str] = ()) 
     """
     if _CHECKPOINT.fullmatch(PurePosixPath(path).name):
         return None
-    for each in _IN_ORDER:
+    for each in _known().values():
         if each.recognises(path, names):
             return each.name
     return Plain.name if any(_detected(path, names, pattern) for pattern in detect) else None
@@ -122,6 +141,6 @@ def of_unit(format: str, snapshot: Snapshot, unit: str) -> Snapshot:  # noqa: A0
 
 def _format(name: str) -> Format:
     try:
-        return FORMATS[name]
+        return _known()[name]
     except KeyError:
-        raise UserError([f"unknown format {name!r}"], hint=f"known formats: {', '.join(FORMATS)}") from None
+        raise UserError([f"unknown format {name!r}"], hint=f"known formats: {', '.join(_known())}") from None

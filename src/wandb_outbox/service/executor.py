@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self
 
-from wandb_outbox import __version__
+from wandb_outbox import __version__, formats
 from wandb_outbox.deliver.deliver import Deliverer, Limits
 from wandb_outbox.deliver.protocol import Job
 from wandb_outbox.deliver.sink import Sink
@@ -21,7 +21,6 @@ from wandb_outbox.detect.completion import Patience
 from wandb_outbox.detect.watch import Watcher
 from wandb_outbox.errors import OutboxError, UserError
 from wandb_outbox.folder import Selection
-from wandb_outbox.formats import kind_of
 from wandb_outbox.model import Overrides, PlanRequest, RootRules, Run, State
 from wandb_outbox.outbox.intake import Intake, Policy
 from wandb_outbox.outbox.location import StateDir, prepare_state_dir, share_state
@@ -125,6 +124,7 @@ class Executor:
                 self.intake.scan_nothing()
             self._data_version = -1
             self._told_roots_at = float("-inf")
+            self._told_faults = 0
             self._next_request_look = 0.0
         except BaseException:
             self._lock.release()
@@ -148,6 +148,7 @@ class Executor:
         self._wake.clear()
         self._take_requests()
         self._tell_roots()
+        self._tell_format_faults()
         # The intake first: what it queues is claimed in the same turn.
         due = self.intake.step()
         if self.intake.decides_within(WARM_UP):
@@ -233,7 +234,7 @@ class Executor:
             leases=self._settings.leases(root),
         )
         run = self.store.add(
-            path=real, root=root.path if root else None, kind=kind_of(judged.format), format=judged.format,
+            path=real, root=root.path if root else None, kind=formats.kind_of(judged.format), format=judged.format,
             birth=judged.snapshot.birth, site=self.site, now=time.time(),
         )  # fmt: skip
         if run.birth != judged.snapshot.birth and run.fingerprint != judged.snapshot.fingerprint:
@@ -301,6 +302,11 @@ class Executor:
             mark = secrets.token_hex(8)
             self.store.set_fact("mark", mark)
         return f"{mark}:"
+
+    def _tell_format_faults(self) -> None:
+        for fault in formats.faults()[self._told_faults :]:
+            self._log("format-faulty", fault=fault)
+            self._told_faults += 1
 
     def _tell_roots(self) -> None:
         if time.monotonic() - self._told_roots_at < TELL_ROOTS:

@@ -36,6 +36,7 @@ def configure(level: str, environ: Mapping[str, str], stream: TextIO | None = No
         "state-unusable": "error",
         "outbox-set-aside": "error",
         "setting-unknown": "warning",
+        "format-faulty": "warning",
     }
 
     def log(event: str, **fields: Any) -> None:
