@@ -47,6 +47,7 @@ LATE_IMPORTS = {
     "formats.jsonfile": {"orjson"},
     "formats.yamlfile": {"omegaconf", "omegaconf.errors", "yaml"},
     "deliver.uploader": {"wandb_outbox.deliver.send"},
+    "plan.media": {"pyarrow"},  # if somebody installed it beside us
 }
 
 

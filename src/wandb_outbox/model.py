@@ -233,6 +233,8 @@ class RootRules:
     """The table of the convention, when it is one that the configuration defines."""
     log_model: str = "none"
     """Which weights are sent, as an artifact of type ``model``: ``"none"``, ``"best"`` or ``"end"``."""
+    media: tuple[str, ...] = ()
+    """Patterns for the files that are shown as pictures, sound, plots and tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +286,20 @@ class PlannedTable:
     rows: tuple[tuple[Any, ...], ...]
     total_rows: int
     """How many rows the source had; more than ``len(rows)`` when the table was cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMedia:
+    """A file that is shown: under which key of the summary, as which kind, and its name among the run's files.
+
+    ``kind`` is ``image``, ``audio``, ``video`` or ``plotly``; ``value`` is what stands in the summary.
+    """
+
+    key: str
+    kind: str
+    file: FileStat
+    name: str
+    value: dict[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +401,7 @@ class Plan:
     ended_at: float | None
     fingerprint: str
     """Of the snapshot that the plan was made from."""
+    media: tuple[PlannedMedia, ...] = ()
     log: str | None = None
     """The log, among the run files, whose lines are shown as what the run printed."""
     axes: dict[str, str] = field(default_factory=dict)

@@ -110,6 +110,7 @@ class RootSettings(BaseModel):
     backlog_after: Seconds | None = None
     exclude: Words = ()
     include: Words = ()
+    media: Words = ()
     _definition: dict[str, Any] | None = PrivateAttr(None)
     """The table of its convention, when the configuration defines it: given by the settings that the root is in."""
 
@@ -131,7 +132,7 @@ class RootSettings(BaseModel):
         """What a plan needs to know of this root."""
         return RootRules(
             self.convention, self.entity, self.project, self.group, self.job_type, self.tags, self._definition,
-            self.log_model,
+            self.log_model, self.media,
         )  # fmt: skip
 
     @property

@@ -219,5 +219,5 @@ def test_the_schema_has_the_keys_of_the_contract() -> None:
     """Those of docs/conventions.md, and no other."""
     assert list(SCHEMA["properties"]) == [
         "project", "name", "group", "job_type", "tags", "notes", "params", "meta", "summary", "upload", "inputs",
-        "artifacts",
+        "artifacts", "media",
     ]  # fmt: skip

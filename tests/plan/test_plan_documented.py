@@ -27,7 +27,8 @@ def test_the_tables_of_the_page_are_those_of_the_code() -> None:
 def test_the_outbox_yaml_of_the_page_is_sound(tmp_path: Path) -> None:
     """The example breaks no rule."""
     run = Run(tmp_path, "exp", format="plain").ask(rules=RootRules(convention="params-meta"))
-    run.put("outbox.yaml", blocks("yaml")[0]).put("data/train/a.arrow", b"1")
+    run.put("outbox.yaml", blocks("yaml")[0]).put("data/train/a.arrow", b"1").put("predictions.csv", "a\n1\n")
+    run.put("plots/x.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1")
     plan = run.plan()
     assert rules(plan) == ["upload"]
     assert (plan.name, plan.group, plan.upload) == ("encode-head-tail-phishing-texts", "phishing-pipeline-v2", "hold")

@@ -57,6 +57,7 @@ def job_from_json(message: dict[str, Any]) -> Job:
     overrides["tags"] = None if overrides["tags"] is None else tuple(overrides["tags"])
     rules = dict(request["rules"])
     rules["tags"] = tuple(rules["tags"])
+    rules["media"] = tuple(rules["media"])
     request |= {"overrides": Overrides(**overrides), "rules": RootRules(**rules)}
     return Job(
         key=message["key"],

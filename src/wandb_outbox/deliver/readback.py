@@ -64,6 +64,11 @@ def differences(
     if seen.history_rows != history_rows:
         found.append(f"the history has {seen.history_rows} rows, not {history_rows}")
     found += [
+        f"{shown.kind} {shown.key} is not there"
+        for shown in plan.media
+        if not same(shown.value, seen.summary.get(shown.key)) or seen.files.get(shown.name) != shown.file.size
+    ]
+    found += [
         f"the metric {key} is not drawn over {axis}" for key, axis in plan.axes.items() if not _has(seen, key, axis)
     ]
     for name in plan.run_files:
@@ -166,7 +171,7 @@ def missing_lines(there: int, recorded: JsonValue, planned: Sequence[str]) -> tu
 
 def stale_keys(summary: Mapping[str, JsonValue], plan: Plan) -> list[str]:
     """Summary keys that an earlier revision left and this plan does not have."""
-    mine = set(plan.summary) | {table.name for table in plan.tables} | {DELIVERED}
+    mine = set(plan.summary) | {table.name for table in plan.tables} | {shown.key for shown in plan.media} | {DELIVERED}
     return sorted(key for key in summary if key not in mine and not key.startswith("_"))
 
 

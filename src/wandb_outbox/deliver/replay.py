@@ -135,11 +135,16 @@ def save_files(plan: Plan, place: Place, save: Callable[[str, str], None]) -> No
         if path == name and name != CONSOLE:
             save(os.path.join(base, name), base)
             continue
-        copy = os.path.join(place.files_dir, name)
-        os.makedirs(os.path.dirname(copy), exist_ok=True)
-        with open_file(base, path) as source, open(copy, "wb") as target:
-            shutil.copyfileobj(source, target, _CHUNK)
-        save(copy, place.files_dir)
+        save(copy_into(place.files_dir, name, base, path), place.files_dir)
+
+
+def copy_into(directory: str, name: str, base: str, path: str) -> str:
+    """Copy the file ``path`` below ``base`` to ``name`` below ``directory``, without following links; returns its path."""
+    copy = os.path.join(directory, name)
+    os.makedirs(os.path.dirname(copy), exist_ok=True)
+    with open_file(base, path) as source, open(copy, "wb") as target:
+        shutil.copyfileobj(source, target, _CHUNK)
+    return copy
 
 
 def not_arrived(plan: Plan, files: Mapping[str, int], artifacts: Iterable[str], lost: Sequence[str]) -> list[str]:

@@ -59,6 +59,7 @@ from wandb_outbox.deliver.readback import (
 from wandb_outbox.deliver.replay import (
     Place,
     Stream,
+    copy_into,
     not_arrived,
     same_rows_key,
     save_files,
@@ -604,6 +605,11 @@ class _Delivery:
             self._set_table(run, table)
         for name in plan.run_files:
             run.save(os.path.join(plan.path, name), base_path=plan.path, policy="now", glob=False)
+        for shown in plan.media:
+            # It has another name among the run's files, and a copy cannot be exchanged for a link meanwhile.
+            copy = copy_into(run.dir, shown.name, plan.path, shown.file.path)
+            run.save(copy, base_path=run.dir, policy="now", glob=False)
+            run.summary[shown.key] = shown.value
 
     def _log(self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...]) -> None:
         """Hand the rows over as they are: ``run.log`` would add the last value of every column to the plan's summary."""
@@ -960,10 +966,9 @@ class _Delivery:
 
     def _run_file_bytes(self, plan: Plan) -> int:
         names = set(plan.run_files)
-        replayed = sum(file.size for replay in plan.replays for file in replay.files)
-        return replayed + sum(
-            file.size for artifact in plan.artifacts[:1] for file in artifact.files if file.path in names
-        )
+        more = sum(file.size for replay in plan.replays for file in replay.files)
+        more += sum(shown.file.size for shown in plan.media)
+        return more + sum(file.size for artifact in plan.artifacts[:1] for file in artifact.files if file.path in names)
 
     def clean(self) -> None:
         """Remove what the SDK left on disk for this run; the server's answer is what counts, never this."""

@@ -24,7 +24,7 @@ HOLD = "hold"
 NEVER = "never"
 RULE = "outbox-yaml"
 
-_LISTS = frozenset({"tags", "inputs", "artifacts"})
+_LISTS = frozenset({"tags", "inputs", "artifacts", "media"})
 # For a file that is no YAML: what is meant to keep a folder back counts although the rest cannot be read.
 _UPLOAD_LINE = re.compile(r"^[\"']?upload[\"']?\s*:\s*[\"']?(hold|never)\b", re.MULTILINE)
 
@@ -54,6 +54,7 @@ class Declaration:
     params: dict[str, JsonValue] = field(default_factory=dict)
     meta: dict[str, JsonValue] = field(default_factory=dict)
     summary: dict[str, JsonValue] = field(default_factory=dict)
+    media: tuple[str, ...] = ()
     upload: str | None = None
     inputs: tuple[str, ...] = ()
     artifacts: tuple[DeclaredArtifact, ...] = ()
@@ -148,6 +149,7 @@ def _checked(marked: Marked) -> Declaration:
         params=sound.get("params", {}),
         meta=sound.get("meta", {}),
         summary=sound.get("summary", {}),
+        media=_many(sound.get("media")),
         upload=_wish(value),
         inputs=tuple(dict.fromkeys(sound.get("inputs", ()))),
         artifacts=tuple(_artifact(each) for each in sound.get("artifacts", ())),

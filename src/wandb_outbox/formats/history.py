@@ -13,6 +13,7 @@ from typing import IO
 
 from wandb_outbox.folder import open_file
 from wandb_outbox.formats.content import Warn, warning
+from wandb_outbox.formats.csvfile import csv_cell
 from wandb_outbox.formats.jsonfile import decode, read_object
 from wandb_outbox.model import JsonValue, Snapshot
 
@@ -27,8 +28,6 @@ MAX_ROWS = 200_000
 _RESERVED = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 _STEP = "step"
 _VERSION = re.compile(r"(?:[^/]+/)*version_(\d+)/metrics\.csv")
-_NUMBER = re.compile(r"[-+]?(?:\d+(\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
-_WORDS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "True": True, "False": False}
 
 Row = dict[str, JsonValue]
 
@@ -60,7 +59,9 @@ def csv_history(path: str, snapshot: Snapshot, warn: Warn) -> tuple[Row, ...]:
             header = [column.strip() for column in next(lines, [])]
             for place, cells in enumerate(lines):
                 row: Row = {
-                    column: _cell(cell) for column, cell in zip(header, cells, strict=False) if column and cell.strip()
+                    column: csv_cell(cell)
+                    for column, cell in zip(header, cells, strict=False)
+                    if column and cell.strip()
                 }
                 step = _index(row, _STEP) if _STEP in header else place
                 if step is None or len(cells) > len(header):
@@ -90,14 +91,6 @@ def _csv_name(snapshot: Snapshot, warn: Warn) -> str | None:
         message = f"the history is that of {versions[-1][1]}, the newest; in the artifact only: {others}"
         warn(warning("history-of-several", message))
     return versions[-1][1]
-
-
-def _cell(text: str) -> JsonValue:
-    text = text.strip()
-    found = _NUMBER.fullmatch(text)
-    if found is None:
-        return _WORDS.get(text, text)
-    return int(text) if text.lstrip("+-").isdigit() and len(text) < 300 else float(text)
 
 
 def jsonl_history(path: str, snapshot: Snapshot, name: str, index_key: str, warn: Warn) -> tuple[Row, ...]:

@@ -25,9 +25,12 @@ def plan_to_json(plan: Plan) -> dict[str, JsonValue]:
         "config": json_safe(plan.config),
         "summary": json_safe(plan.summary),
         "history_steps": len(plan.history),
+        "axes": dict(plan.axes),
+        "log": plan.log,
         "tables": [
             {"name": table.name, "rows": len(table.rows), "columns": list(table.columns)} for table in plan.tables
         ],
+        "media": [{"key": shown.key, "kind": shown.kind, "bytes": shown.file.size} for shown in plan.media],
         "artifacts": [
             {
                 "name": artifact.name,

@@ -36,6 +36,9 @@ def plan_to_text(plan: Plan) -> str:
         f"  table     {table.name}: {len(table.rows)} of {table.total_rows} rows, {len(table.columns)} columns"
         for table in plan.tables
     ]
+    lines += [f"  {shown.kind:<9} {_shown(shown.key)}: {shown.file.size:,} bytes" for shown in plan.media]
+    if plan.log:
+        lines.append(f"  log       {_shown(plan.log)}")
     lines += [f"  input     {_shown(name)}" for name in plan.inputs]
     for artifact in plan.artifacts:
         lines.append(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from wandb_outbox.formats import DECLARATION, DeclaredArtifact
 from wandb_outbox.formats.content import Warn, warning
 from wandb_outbox.model import FileStat, JsonValue, PlannedArtifact
+from wandb_outbox.plan.globs import file_pattern
 from wandb_outbox.plan.jsonsafe import json_safe, safe_text
 
 MAX_KEYS = 100
 """Keys at the top of an artifact's metadata: W&B allows no more."""
 LATEST = "latest"
-_GLOB = re.compile(r"\*\*/|\*\*|\*|\?")
-_MEANINGS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 def declared_artifacts(
@@ -37,7 +35,7 @@ def declared_artifacts(
                 warning("artifact-name-taken", f"{where}: {each.name} is the name of another artifact; it is left out")
             )
             continue
-        patterns = [_pattern(pattern) for pattern in each.files]
+        patterns = [file_pattern(pattern) for pattern in each.files]
         chosen = tuple(file for file in files if any(pattern.fullmatch(file.path) for pattern in patterns))
         if not chosen:
             words = f"{where}: no file of the folder is as {', '.join(each.files)}; {each.name} is left out"
@@ -61,13 +59,3 @@ def _within(limit: int, metadata: dict[str, JsonValue], where: str, warn: Warn) 
     message = f"{where}: W&B allows {limit} keys in metadata; left out: {', '.join(gone[:5])} ({len(gone)} keys)"
     warn(warning("metadata-keys", message))
     return {key: metadata[key] for key in list(metadata)[:limit]}
-
-
-def _pattern(glob: str) -> re.Pattern[str]:
-    """``*`` and ``?`` stay within a directory, ``**`` does not; the name of a directory means all that is in it."""
-    glob = glob.removeprefix("./").rstrip("/")
-    parts, position = [], 0
-    for found in _GLOB.finditer(glob):
-        parts += [re.escape(glob[position : found.start()]), _MEANINGS[found[0]]]
-        position = found.end()
-    return re.compile("".join(parts) + re.escape(glob[position:]) + "(?:/.*)?", re.DOTALL)

@@ -53,6 +53,10 @@ def attached(plan: Plan, run: ExistingRun) -> Plan:
     sources["name"] = _KEPT
     project = run.project or plan.project
     words = f"it is attached to the run {run.run_id}, which the experiment logged itself; history, name and config stay"
+    notes = [PlanWarning("live-run", Severity.NOTE, words)]
+    if plan.media:
+        kept = f"{len(plan.media)} media are in the artifact only: nothing is shown in a run that the experiment made itself"
+        notes.append(PlanWarning("media-cut", Severity.WARNING, kept))
     return replace(
         plan,
         attach=run,
@@ -65,13 +69,14 @@ def attached(plan: Plan, run: ExistingRun) -> Plan:
         config={OWN: {**plan.config[OWN], ATTACHED: True}},
         history=(),
         log=None,
+        media=(),
         axes={},
         replays=(),
         exit_code=0,
         started_at=None,
         ended_at=None,
         sources=sources,
-        warnings=(*plan.warnings, PlanWarning("live-run", Severity.NOTE, words)),
+        warnings=(*plan.warnings, *notes),
     )
 
 

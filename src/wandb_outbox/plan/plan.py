@@ -26,7 +26,7 @@ from wandb_outbox.model import (
     Snapshot,
     run_id,
 )
-from wandb_outbox.plan import artifact, checklist, conventions, facts, limits
+from wandb_outbox.plan import artifact, checklist, conventions, facts, limits, media
 from wandb_outbox.plan.axes import axes_of, last_values
 from wandb_outbox.plan.conventions import Names
 from wandb_outbox.plan.facts import Facts
@@ -87,11 +87,15 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
     withheld = _withheld(request, snapshot, secrets, warn)
     files = tuple(file for file in snapshot.files if file.path not in withheld)
     counted, table = _samples(content, warn)
+    further = _further_tables(content, warn)
     log = main_log(snapshot)
     history = _history(content, warn)
     # An offline run has defined its own; they are replayed.
     axes = axes_of(history) if recorded is None else {}
     summary = _summary(request, content, declared, counted, last_values(history, axes), table, recorded, warn)
+    patterns = tuple(dict.fromkeys((*request.rules.media, *declared.media)))
+    taken = {*summary, SAMPLES, *(each.name for each in further)}
+    shown, asked = media.requested(request.path, patterns, files, dict.fromkeys(taken), warn)
     names = conventions.decide(_facts(request, content, declared, config, recorded))
     warnings += names.warnings
     metrics = dict.fromkeys((*summary, *(key for row in history for key in row if key != "_step")))
@@ -125,9 +129,10 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         config=_with_own(request, snapshot, sent, relative, warn),
         summary=summary,
         history=history,
+        media=shown,
         log=log if recorded is None and log not in withheld else None,
         axes=axes,
-        tables=(*((table,) if table is not None else ()), *_further_tables(content, warn)),
+        tables=(*((table,) if table is not None else ()), *further, *asked),
         # What an offline run's own directory holds is replayed, and is no artifact besides.
         artifacts=()
         if alone or not files
