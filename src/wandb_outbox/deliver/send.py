@@ -167,6 +167,10 @@ class Sender:
         except OutboxError:
             raise
         except Exception as error:
+            # A file that is gone by now, or shorter, fails in the SDK by many names: the folder itself tells.
+            changed = delivery.change()
+            if changed is not None:
+                raise changed from error
             failure = Failure(delivery.stage, type(error).__name__, _words(error), _is_disk_full(error))
             answer = ask_server(self._server.base_url, self._server.key)
             raise decide(job.request.path, failure, answer) from error
@@ -205,13 +209,14 @@ class _Delivery:
         self._log_record: dict[str, Any] = {}
         self._missing_inputs: list[str] = []
         self._fresh = True
+        self._before: Snapshot | None = None
         self._lost: list[str] = []
         """Artifacts of the offline run whose files are gone."""
         self._notes: list[str] = []
 
     def run(self) -> Receipt:
         job = self._job
-        before = self._take_snapshot()
+        before = self._before = self._take_snapshot()
         if before.fingerprint != job.fingerprint:
             raise FolderChanged(f"{job.request.path} changed since it was found complete; it is looked at again")
         if not before.files and not before.offline:
@@ -545,6 +550,17 @@ class _Delivery:
         self._check_unchanged(before)
         self._enter(Stage.VERIFY)
         return self._verify(plan, entity, identity, artifacts)
+
+    def change(self) -> FolderChanged | None:
+        """What happened to the folder since the delivery began, if anything did."""
+        try:
+            if self._before is not None:
+                self._check_unchanged(self._before)
+        except FolderChanged as changed:
+            return changed
+        except OutboxError:
+            pass  # it cannot be told: then what failed counts
+        return None
 
     def _check_unchanged(self, before: Snapshot) -> None:
         if not before.same_bytes_as(self._take_snapshot()):

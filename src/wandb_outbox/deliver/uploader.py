@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from wandb_outbox.deliver.probe import ask_server
 from wandb_outbox.deliver.processes import descendants, written_bytes
 from wandb_outbox.deliver.protocol import MAX_LINE, decode, encode, error_to_json, job_from_json
-from wandb_outbox.errors import DiskFull, NotVerified, OutboxError, UploaderCrashed
+from wandb_outbox.errors import DiskFull, FolderChanged, NotVerified, OutboxError, UploaderCrashed
 from wandb_outbox.settings import find_api_key
 
 if TYPE_CHECKING:
@@ -104,8 +104,10 @@ class Uploader:
             fields = {name: getattr(receipt, name) for name in receipt.__dataclass_fields__}
             self._say({"is": "receipt", "key": key, **fields})
         except OutboxError as error:
-            # After a failed init the SDK's process keeps the run id as "in use" for as long as it lives.
-            spent = isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, OSError)
+            # After a failed init, or with a run that was not ended, the SDK's process keeps the run id as "in use" for as
+            # long as it lives.
+            ours = isinstance(error.__cause__, OSError) and not isinstance(error, FolderChanged)
+            spent = isinstance(error.__cause__, Exception) and not ours
             self._say({"is": "error", "key": key, "spent": spent, **error_to_json(error)})
         except OSError as error:
             full = DiskFull(f"{self._directory}: {error.strerror}", hint="make room on the disk of the state directory")
