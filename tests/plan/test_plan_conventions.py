@@ -272,6 +272,32 @@ def test_a_recorded_project_is_resolved_only_within_the_configuration(
     assert [each.rule for each in names.warnings] == rules
 
 
+@pytest.mark.parametrize(
+    ("parts", "group"),
+    [
+        (
+            ("2026-11-21", "gsm8k", "gpt4o_mini", "baseline", "entropy", "seed42_19-04-48"),
+            "gsm8k-gpt4o_mini-baseline-entropy",
+        ),
+        (
+            ("2026-11-22", "gsm8k", "gpt4o_mini", "baseline", "entropy", "seed43_08-00-00"),
+            "gsm8k-gpt4o_mini-baseline-entropy",
+        ),
+        (("exp", "seed=7"), "exp"),
+        (("exp", "Seed-7"), "exp"),
+        (("2026-11-21", "seed42_19-04-48"), None),
+        (("seed42",), None),
+        (("exp", "seedling"), None),
+        (("exp", "seed42", "eval"), None),
+        (("multirun", "2025-12-03", "10-00-00", "7"), "multirun-2025-12-03-10-00-00"),
+    ],
+)
+def test_seeds_of_one_configuration_are_a_group(parts: tuple[str, ...], group: str | None) -> None:
+    """Whatever day they ran on; a name that only begins so, or a folder with nothing above it, is none."""
+    assert _decide({"lr": 1}, *parts).group == group
+    assert _decide({"lr": 1}, *parts, recorded_group="g").group == "g"
+
+
 def test_a_sweep_is_a_group() -> None:
     """The jobs of multirun/DATE/TIME share one group, unless something stronger names one."""
     config = _config("baseline", VLLM)

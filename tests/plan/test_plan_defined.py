@@ -139,7 +139,7 @@ def test_the_first_template_with_a_text_counts() -> None:
     names = _decide('name = ["{model.x}-a", "{seed}-b"]\ntags = ["{model.x}", "{seed}"]\n[values]\nseed = "seed"')
     assert (names.name, names.tags) == ("42-b", ("42",))
     assert (names.project, names.group, names.artifact) == (
-        "wandb-outbox-outputs", None, "outputs-2025-12-03-exp-seed7_10-00-00"
+        "wandb-outbox-outputs", "exp", "outputs-2025-12-03-exp-seed7_10-00-00"
     )  # fmt: skip
     assert (names.sources["name"], names.convention) == ("convention own: seed", "own")
 

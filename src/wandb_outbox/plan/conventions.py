@@ -25,6 +25,7 @@ from wandb_outbox.plan.facts import (
     artifact_name,
     folder_name,
     job_type_of_format,
+    parts_from_date,
     project_of_place,
 )
 from wandb_outbox.plan.jsonsafe import safe_text
@@ -38,6 +39,7 @@ _OFFLINE_RUN = "the offline run's log"
 _ROOT = "root configuration"
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_SEED = re.compile(r"seed[-_=]?\d+(?:[-_].*)?", re.IGNORECASE)
 _TIME = re.compile(r"\d\d-\d\d-\d\d")
 
 
@@ -106,6 +108,7 @@ def decide(facts: Facts) -> Names:
         (rules.group, _ROOT),
         proposal.group,
         _sweep(facts),
+        _seeds(facts),
     )
     job_type = first(
         "job_type",
@@ -193,6 +196,17 @@ def _sweep(facts: Facts) -> tuple[str, str] | None:
         return f"multirun-{above[-2]}-{above[-1]}", "the sweep"
     if facts.sweep and (above or facts.parent):
         return f"multirun-{'-'.join(above) or facts.parent}", "the sweep"
+    return None
+
+
+def _seeds(facts: Facts) -> tuple[str, str] | None:
+    """One of several runs of the same configuration, ``.../seed42_19-04-48``: the path above the seed is their group.
+
+    The date is no part of it: seeds of one configuration need not all run on one day.
+    """
+    above = parts_from_date(facts)[:-1]
+    if facts.below_root and above and _SEED.fullmatch(facts.below_root[-1]):
+        return "-".join(above), "the folder's path above its seed"
     return None
 
 
