@@ -619,8 +619,7 @@ class _Delivery:
         run.summary.update({**plan.summary, DELIVERED: {LOG: self._log_record} if self._log_record else {}})
         for table in plan.tables:
             self._set_table(run, table)
-        for name in plan.run_files:
-            run.save(os.path.join(plan.path, name), base_path=plan.path, policy="now", glob=False)
+        self._save_files(run, plan)
         for shown in plan.media:
             # It has another name among the run's files, and a copy cannot be exchanged for a link meanwhile.
             copy = copy_into(run.dir, shown.name, plan.path, shown.file.path)
@@ -644,6 +643,19 @@ class _Delivery:
             send_row(stream, {**times, **row})
         if rows:
             send_summary_times(stream, {**times, **rows[-1]})
+
+    def _save_files(self, run: wandb.Run, plan: Plan) -> None:
+        """Hand the run files over as links, as ``run.save`` does, but all of them in one record."""
+        if not plan.run_files:
+            return
+        top = run.dir
+        for name in plan.run_files:
+            link = os.path.join(top, name)
+            os.makedirs(os.path.dirname(link), exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(link)
+            os.symlink(os.path.join(plan.path, name), link)
+        self._interface(run).publish_files({"files": [(name, "now") for name in plan.run_files]})
 
     def _set_table(self, run: wandb.Run, table: PlannedTable) -> None:
         """Set a table into the summary, with the artifact that holds it, as the SDK does for a table that is logged."""
