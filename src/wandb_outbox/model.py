@@ -235,6 +235,8 @@ class RootRules:
     """Which weights are sent, as an artifact of type ``model``: ``"none"``, ``"best"`` or ``"end"``."""
     media: tuple[str, ...] = ()
     """Patterns for the files that are shown as pictures, sound, plots and tables."""
+    strict: bool = False
+    """A run whose plan has an error is not sent."""
 
 
 @dataclass(frozen=True, slots=True)

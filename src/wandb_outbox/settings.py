@@ -111,6 +111,7 @@ class RootSettings(BaseModel):
     exclude: Words = ()
     include: Words = ()
     media: Words = ()
+    strict: bool = False
     _definition: dict[str, Any] | None = PrivateAttr(None)
     """The table of its convention, when the configuration defines it: given by the settings that the root is in."""
 
@@ -132,7 +133,7 @@ class RootSettings(BaseModel):
         """What a plan needs to know of this root."""
         return RootRules(
             self.convention, self.entity, self.project, self.group, self.job_type, self.tags, self._definition,
-            self.log_model, self.media,
+            self.log_model, self.media, self.strict,
         )  # fmt: skip
 
     @property

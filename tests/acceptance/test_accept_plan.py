@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("side_by_side")
 
 PLAN_KEYS = {
     "path", "format", "kind", "verdict", "reason", "entity", "project", "name", "group", "job_type", "tags", "notes",
-    "id", "config", "summary", "history_steps", "tables", "artifacts", "inputs", "run_files", "excluded", "sources",
+    "id", "config", "summary", "history_steps", "tables", "media", "artifacts", "inputs", "run_files", "excluded", "sources",
     "warnings",
 }  # fmt: skip
 NO_NETWORK = {"WANDB_API_KEY": None, "WANDB_BASE_URL": "http://127.0.0.1:9"}

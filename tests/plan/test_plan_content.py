@@ -24,7 +24,7 @@ from wandb_outbox.plan.table import CUT, TableBuilder
 
 KEYS = [
     "path", "format", "kind", "verdict", "reason", "entity", "project", "name", "group", "job_type", "tags",
-    "notes", "id", "config", "summary", "history_steps", "axes", "log", "tables", "media", "artifacts",
+    "notes", "id", "config", "summary", "history_steps", "tables", "media", "artifacts",
     "inputs", "run_files", "excluded",
     "sources", "warnings",
 ]  # fmt: skip

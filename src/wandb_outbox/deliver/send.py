@@ -228,6 +228,7 @@ class _Delivery:
         plan = make_plan(job.request, before)
         if plan.attach is not None and job.contacted and job.request.run_id != plan.attach.run_id:
             plan = self._own_plan(before)  # it has a run of its own since before it logged one itself
+        _refuse_errors(plan, job)
         step("send.planned")
         self._deliver_others(plan)
         entity = plan.entity or self._default_entity()
@@ -1062,6 +1063,12 @@ def _md5(file: IO[bytes]) -> bytes:
 
 def _has_results(plan: Plan) -> bool:
     return any(file.path == RESULTS for artifact in plan.artifacts[:1] for file in artifact.files)
+
+
+def _refuse_errors(plan: Plan, job: Job) -> None:
+    found = [each.message for each in plan.warnings if each.severity is Severity.ERROR]
+    if found and job.request.rules.strict:
+        raise Rejected(f"{plan.path}: {'; '.join(found)}", hint="mend it; or set `strict = false` for the root")
 
 
 def intent_of(plan: Plan) -> str:

@@ -25,8 +25,6 @@ def plan_to_json(plan: Plan) -> dict[str, JsonValue]:
         "config": json_safe(plan.config),
         "summary": json_safe(plan.summary),
         "history_steps": len(plan.history),
-        "axes": dict(plan.axes),
-        "log": plan.log,
         "tables": [
             {"name": table.name, "rows": len(table.rows), "columns": list(table.columns)} for table in plan.tables
         ],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from wandb_outbox.model import Plan, Severity
 from wandb_outbox.plan.jsonsafe import safe_text
+from wandb_outbox.plan.tree import file_tree
 
 _MARKS = {Severity.NOTE: "note   ", Severity.WARNING: "warning", Severity.ERROR: "ERROR  "}
 _MANY = 40
+_LINES = 200
 
 
 def plan_to_text(plan: Plan) -> str:
@@ -32,6 +34,10 @@ def plan_to_text(plan: Plan) -> str:
     lines.append(
         f"  content   {len(plan.config)} config keys, {len(plan.summary)} summary keys, {len(plan.history)} history steps"
     )
+    for axis in dict.fromkeys(plan.axes.values()):
+        drawn = [metric for metric, over in plan.axes.items() if over == axis]
+        more = f" and {len(drawn) - 5} more" if len(drawn) > 5 else ""
+        lines.append(f"  history   over {_shown(axis)}: {_shown(', '.join(drawn[:5]))}{more}")
     lines += [
         f"  table     {table.name}: {len(table.rows)} of {table.total_rows} rows, {len(table.columns)} columns"
         for table in plan.tables
@@ -44,9 +50,10 @@ def plan_to_text(plan: Plan) -> str:
         lines.append(
             f"  artifact  {artifact.name} ({artifact.type}): {len(artifact.files)} files, {artifact.bytes:,} bytes"
         )
-        lines += [f"    {file.size:>14,}  {_shown(file.path)}" for file in artifact.files[:_MANY]]
-        if len(artifact.files) > _MANY:
-            lines.append(f"    {'':>14}  … and {len(artifact.files) - _MANY:,} more files")
+        tree = list(file_tree(artifact.files))
+        lines += [f"    {'' if size is None else f'{size:,}':>14}  {_shown(text)}" for size, text in tree[:_LINES]]
+        if len(tree) > _LINES:
+            lines.append(f"    {'':>14}  … and {len(tree) - _LINES:,} more lines")
     lines += [f"  left out  {_shown(excluded.path)}: {excluded.reason}" for excluded in plan.excluded[:_MANY]]
     lines += [f"  {_MARKS[warning.severity]} {warning.rule}: {_shown(warning.message)}" for warning in plan.warnings]
     return "\n".join(lines)
