@@ -24,22 +24,30 @@ class Memory:
     run_id: str | None = None
     incarnation: int = 0
     contacts: list[str] = field(default_factory=list)
+    file: Path | None = None
+    """Where it outlives the process."""
 
     def contact(self, run: str, incarnation: int) -> None:
         """Record what the server is about to hear of."""
         self.run_id, self.incarnation = run, incarnation
         self.contacts.append(run)
+        if self.file is not None:
+            self.file.write_text(json.dumps([self.run_id, self.incarnation, self.contacts]))
+
+    def load(self) -> None:
+        """Know what an earlier process recorded."""
+        if self.file is not None and self.file.exists():
+            self.run_id, self.incarnation, self.contacts = json.loads(self.file.read_text())
 
 
-class Place:
+class Sending:
     """Run folders below a root, delivered as the uploader would."""
 
-    def __init__(self, sandbox: Sandbox, top: Path) -> None:
-        self.sandbox = sandbox
+    def __init__(self, url: str, key: str, top: Path) -> None:
         self.top = top
         self.root = top / "outputs"
-        self.root.mkdir()
-        self.sender = Sender(Server(sandbox.url, sandbox.api_key), str(top))
+        self.root.mkdir(exist_ok=True)
+        self.sender = Sender(Server(url, key), str(top))
 
     def deliver(
         self,
@@ -66,6 +74,14 @@ class Place:
         )  # fmt: skip
         job = Job(1, request, taken.birth, taken.fingerprint, bool(memory.contacts), insisted)
         return self.sender.deliver(job, memory.contact, lambda _stage: None)
+
+
+class Place(Sending):
+    """The same with the server in hand."""
+
+    def __init__(self, sandbox: Sandbox, top: Path) -> None:
+        super().__init__(sandbox.url, sandbox.api_key, top)
+        self.sandbox = sandbox
 
     def run(self, identifier: str) -> RunView:
         """The run with this id."""

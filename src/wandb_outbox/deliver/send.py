@@ -363,10 +363,10 @@ class _Delivery:
                     f"not-adopted: the run {remote.id} says that it is of a folder of this name, but has no artifact with "
                     f"this {RESULTS}: it may be of another machine, and is left alone"
                 )
-            elif remote.state not in ENDED:
+            elif remote.state not in ENDED and not self._job.insisted:
                 raise Held(
                     f"{plan.path}: its run {remote.id}, made by an upload script, is {remote.state} on the server",
-                    hint="it is looked at again every few minutes until it has ended",
+                    hint="it is looked at again every few minutes until it has ended; release it to attach the folder at once",
                     look_again_in=ASK_AGAIN,
                 )
             else:

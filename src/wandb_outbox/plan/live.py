@@ -39,8 +39,9 @@ def find_live(request: PlanRequest, snapshot: Snapshot, recorded: Recorded | Non
         return ExistingRun(run_id, None, None, None, problem=error.message)
     if recorded is not None and recorded.run.run_id == head.run_id:
         return None  # continued offline: replaying it goes into this very run
-    if len({log.path for log in snapshot.live}) > 1:
-        words = f"the folder holds {len(snapshot.live)} runs that were logged live; it is attached to the newest, {head.run_id}"
+    ids = {log.path.rpartition("/")[2] for log in snapshot.live}
+    if len(ids) > 1:
+        words = f"the folder holds {len(ids)} runs that were logged live; it is attached to the newest, {head.run_id}"
         warn(PlanWarning("live-runs", Severity.NOTE, words))
     return ExistingRun(head.run_id, head.entity, head.project, head.name)
 
