@@ -7,6 +7,7 @@ remembers is a cache: after a restart, or when events were lost, a rescan brings
 from __future__ import annotations
 
 import errno
+import heapq
 import os
 import re
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
@@ -37,6 +38,11 @@ SCAN_SHARE = 0.0025
 RECENT = 86_400.0
 """A directory between that changed within this many seconds is watched even with no active folder below it."""
 
+QUIET = 3600.0
+"""A folder that nobody writes to, and that has not changed for so many seconds, is judged without being watched."""
+WAITING_IN_SIGHT = 100
+"""Queued folders that are watched still, the newest; a month's backlog is looked at like what is at rest."""
+
 COARSE = 2.0
 """A file system's clock may stand still for this many seconds (FAT's does; most tick every few milliseconds)."""
 
@@ -52,6 +58,8 @@ class Tracked:
     root: RootSettings
     format: str
     due: float | None
+    mtime_ns: int
+    """Of the folder itself, when it was found."""
     trace: Trace | None = None
     looked: float = float("-inf")
     judgement: Judgement | None = None
@@ -113,6 +121,11 @@ class Intake:
         self._tick = tick
         self._log = log
         self._tracked: dict[str, Tracked] = {}
+        self._agenda: list[tuple[float, str]] = []
+        """When a folder is to be looked at again. What is not the folder's own ``due`` any more is passed over."""
+        self._unseen: list[tuple[int, str]] = []
+        """What was not looked at yet, the newest first: it is the likeliest to be alive."""
+        self._waiting: dict[str, None] = {}
         self._holders = HolderMemory(tick)
         self._others = frozenset(root.path for root in roots)
         # The innermost root owns a folder, so the longest path is asked first.
@@ -127,14 +140,12 @@ class Intake:
             )
             for root in ordered
         ]
-        for path, mtime_ns in store.at_rest():
+        for path, mtime_ns in store.known_folders():
             if (owner := self.root_of(path)) is not None:
-                owner.resting[path] = mtime_ns
-        for run in store.list([State.WRITING, State.QUEUED]):
-            if (owner := self.root_of(run.path)) is not None:
-                owner.resting[run.path] = -1  # looked at first of all: it may be gone since
-            elif run.root is None:
-                self.track(run.path)  # given by hand, and not delivered yet
+                owner.resting[path] = mtime_ns  # of what is being written none is equal: it is looked at first of all
+        for path in store.waiting_by_hand():
+            if self.root_of(path) is None:
+                self.track(path)
         self._selectors: dict[str, Selector] = {root.path: root.selection.selector() for root in ordered}
         self._plain_selector = Selection().selector()
         self.main_ended = False
@@ -164,13 +175,10 @@ class Intake:
             if root.next_scan <= start:
                 self._cheap_scan(root)
                 root.next_scan = self._tick() + self._policy.rescan
-        due = [tracked for tracked in self._tracked.values() if tracked.due is not None and tracked.due <= self._tick()]
-        # What was looked at before comes first: of thousands of folders that are new at once, each is done with, and no
-        # longer watched and kept in mind, before many others are begun.
-        for tracked in sorted(due, key=lambda each: (each.trace is None, each.due or 0.0)):
+        while (tracked := self._next_up()) is not None:
+            self._look_at(tracked)
             if self._tick() - start > SLICE:
                 break
-            self._look_at(tracked)
         self._advance_full_pass()
         return max(0.0, min(self._next_due() - self._tick(), longest))
 
@@ -183,7 +191,7 @@ class Intake:
                 self.track(run.path)
         for tracked in self._tracked.values():
             tracked.judgement = None  # what was said before does not count any more: wait for what is said now
-            tracked.due = self._tick()
+            self._set_due(tracked, self._tick())
 
     def rescan(self) -> None:
         """Events were lost: list every root anew at once, and begin the pass over what is at rest."""
@@ -201,7 +209,8 @@ class Intake:
         for _ in self._pass_over_resting():
             pass
         for tracked in self._tracked.values():
-            tracked.due = self._tick()  # however lately it was looked at: a writer seen then may be gone by now
+            # However lately it was looked at: a writer seen then may be gone by now.
+            self._set_due(tracked, self._tick())
 
     def scan_nothing(self) -> None:
         """Know the roots and their rules, but look for nothing below them (``upload`` names its folders)."""
@@ -230,9 +239,7 @@ class Intake:
     def caught_up(self) -> bool:
         """Whether every root was scanned and every folder that is due was looked at."""
         tick = self._tick()
-        return all(root.next_scan > tick for root in self.roots) and not any(
-            tracked.due is not None and tracked.due <= tick for tracked in self._tracked.values()
-        )
+        return all(root.next_scan > tick for root in self.roots) and self._next_look() > tick
 
     def track(self, path: str) -> None:
         """Look at this folder soon: it changed, or its upload found it changed.
@@ -246,17 +253,17 @@ class Intake:
             recognised = self._recognise(root) if root is not None else recognise
             found, _ = look(path, recognised)
             kind = None if found is None else found.format or (None if run is None else run.format)
-            if kind is None:
+            if found is None or kind is None:
                 self._vanished(path)
                 return
             settings = RootSettings(path=path) if root is None else root.settings
-            tracked = self._tracked[path] = Tracked(path, settings, kind, None)
+            tracked = self._tracked[path] = Tracked(path, settings, kind, None, found.mtime_ns)
             if root is not None:
                 root.resting.pop(path, None)
         self._schedule(tracked, self._tick())
 
     def rest(self, path: str) -> None:
-        """This folder is uploaded: stop watching it, and look only at what the rescan finds."""
+        """This folder is uploaded, or waits with many others: stop watching it, and look only at what the rescan finds."""
         tracked = self._tracked.get(path)
         if tracked is None or tracked.due is not None:
             return  # something was seen since: the look that is due decides
@@ -349,7 +356,8 @@ class Intake:
         if root.between.pop(found.path, None) is not None:
             for path in [path for path in root.between if _is_at_or_below(path, found.path)]:
                 del root.between[path]
-        tracked = self._tracked[found.path] = Tracked(found.path, root.settings, found.format, None)
+        tracked = Tracked(found.path, root.settings, found.format, None, found.mtime_ns)
+        self._tracked[found.path] = tracked
         self._schedule(tracked, self._tick())
         return False
 
@@ -475,7 +483,43 @@ class Intake:
 
     def _schedule(self, tracked: Tracked, at: float) -> None:
         at = max(at, tracked.looked + LOOK_GAP)
-        tracked.due = at if tracked.due is None else min(tracked.due, at)
+        if tracked.due is None or at < tracked.due:
+            self._set_due(tracked, at)
+
+    def _set_due(self, tracked: Tracked, at: float) -> None:
+        tracked.due = at
+        if tracked.looked > float("-inf"):
+            heapq.heappush(self._agenda, (at, tracked.path))
+        else:
+            heapq.heappush(self._unseen, (-tracked.mtime_ns, tracked.path))
+
+    def _next_up(self) -> Tracked | None:
+        """The folder to look at now, if there is one; its entry is taken off.
+
+        What was looked at before comes first: of thousands of folders that are new at once, each is done with, and no
+        longer watched and kept in mind, before many others are begun.
+        """
+        tick = self._tick()
+        if self._next_look() > tick:
+            return None
+        if self._agenda and self._agenda[0][0] <= tick:
+            return self._tracked[heapq.heappop(self._agenda)[1]]
+        return self._tracked[heapq.heappop(self._unseen)[1]]
+
+    def _next_look(self) -> float:
+        """When the next look is due; what is out of date is taken off on the way."""
+        while self._agenda:
+            at, path = self._agenda[0]
+            tracked = self._tracked.get(path)
+            if tracked is not None and tracked.due == at:
+                break
+            heapq.heappop(self._agenda)
+        while self._unseen:
+            tracked = self._tracked.get(self._unseen[0][1])
+            if tracked is not None and tracked.due is not None and tracked.looked == float("-inf"):
+                return float("-inf")
+            heapq.heappop(self._unseen)
+        return self._agenda[0][0] if self._agenda else float("inf")
 
     def _look_at(self, tracked: Tracked) -> None:
         tracked.due = None
@@ -510,8 +554,7 @@ class Intake:
             return
         if run.state is not State.WRITING:
             if taken.fingerprint == run.fingerprint and not self._is_stalled_no_more(tracked, run, taken):
-                if run.state is not State.QUEUED or not tracked.watched:
-                    self._settle_down(tracked)
+                self._wait_or_settle(tracked, run)
                 return
             self._store.reopen(run.key, "changed since it was found complete")
             run = self._store.get(run.key) or run
@@ -535,6 +578,17 @@ class Intake:
         judgement = judge(tracked.trace, found, self._patience(tracked.root, taken), now=now, reopened=reopened)
         tracked.judgement = judgement
         self._apply(tracked, run, judgement, taken, found)
+        if writers.writers is Writers.WRITER and self._keep_in_sight(tracked):
+            self._schedule(tracked, self._tick())  # it was quiet for long: what came since the look has no event
+
+    def _keep_in_sight(self, tracked: Tracked) -> bool:
+        """Watch this folder, those in it and those above; whether that is new."""
+        root = self.root_of(tracked.path)
+        if tracked.watched or root is None or not self._watch(root, tracked.path):
+            return False
+        tracked.watched = self._watch_tree(tracked, tracked.path)
+        self._watch_parents(root, tracked.path)
+        return True
 
     def _is_stalled_no_more(self, tracked: Tracked, run: Run, taken: Snapshot) -> bool:
         """Whether a stalled folder can be judged by now: ``.outbox-done``, which changes no fingerprint, or no writer left."""
@@ -618,7 +672,7 @@ class Intake:
                 rhythm = self._rhythm(tracked)
                 wait = rhythm if wait is None else min(wait, rhythm)
                 self._note(tracked, run, judgement, wait)
-                tracked.due = self._tick() + wait
+                self._set_due(tracked, self._tick() + wait)
                 return
         step("intake.queued")
         tracked.trace = None
@@ -628,9 +682,19 @@ class Intake:
                 "decided", path=tracked.path, run=after.run_id, state=after.state.value, verdict=judgement.verdict.value,
                 reason=after.reason,
             )  # fmt: skip
-        # What waits for its turn stays in sight: by its events, else like one at rest.
-        if after is not None and (after.state is not State.QUEUED or not tracked.watched):
+        if after is not None:
+            self._wait_or_settle(tracked, after)
+
+    def _wait_or_settle(self, tracked: Tracked, run: Run) -> None:
+        """What waits for its turn stays in sight, by its events, while not too many do; the others are at rest."""
+        if run.state is not State.QUEUED or not tracked.watched:
             self._settle_down(tracked)
+            return
+        self._waiting[tracked.path] = None
+        if len(self._waiting) > WAITING_IN_SIGHT:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            self.rest(oldest)
 
     def _note(self, tracked: Tracked, run: Run, judgement: Judgement, wait: float | None) -> bool:
         now = self._now()
@@ -727,6 +791,7 @@ class Intake:
 
     def _forget(self, path: str) -> None:
         self._tracked.pop(path, None)
+        self._waiting.pop(path, None)
         root = self.root_of(path)
         if root is not None:
             root.resting.pop(path, None)
@@ -771,9 +836,7 @@ class Intake:
         return since + lived(since, self._now(), self._leaps)
 
     def _next_due(self) -> float:
-        dues = [tracked.due for tracked in self._tracked.values() if tracked.due is not None]
-        scans = [root.next_scan for root in self.roots]
-        return min([*dues, *scans, self._next_slice])
+        return min([self._next_look(), *(root.next_scan for root in self.roots), self._next_slice])
 
 
 class _AnyOf:

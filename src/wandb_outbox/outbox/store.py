@@ -273,12 +273,24 @@ class Store:
             yield [(state, run, os.fsdecode(path), words) for state, run, path, words, _ in page]
             last = page[-1][-1]
 
-    def at_rest(self) -> Iterator[tuple[str, int]]:
-        """Path and folder time of every row that nothing is to be done for, unless its folder changes."""
-        rows = self._query(
-            "SELECT path, mtime_ns FROM runs WHERE state IN ('uploaded', 'held', 'failed', 'skipped') AND gone = 0"
+    def known_folders(self) -> Iterator[tuple[str, int]]:
+        """Path and folder time of every row: -1 for one that is being written, else the time when it was found finished.
+
+        Read in pages, so that memory stays small however many there are.
+        """
+        last = -1
+        statement = (
+            "SELECT key, path, iif(state = 'writing', -1, mtime_ns) FROM runs WHERE key > ? AND gone = 0 "
+            f"ORDER BY key LIMIT {PAGE}"
         )
-        return ((os.fsdecode(path), int(mtime_ns)) for path, mtime_ns in rows)
+        while page := self._query(statement, last):
+            yield from ((os.fsdecode(path), int(mtime_ns)) for _, path, mtime_ns in page)
+            last = page[-1][0]
+
+    def waiting_by_hand(self) -> Sequence[str]:
+        """The folders below no root that a person gave and that are not delivered yet."""
+        rows = self._query(f"SELECT path FROM runs WHERE {_OPEN} AND state IN ('writing', 'queued') AND root IS NULL")
+        return [os.fsdecode(path) for (path,) in rows]
 
     def counts(self) -> dict[State, int]:
         """How many rows are in each state; costs the same however many there are."""
