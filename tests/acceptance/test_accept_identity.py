@@ -80,6 +80,22 @@ def test_equal_folders_are_two_runs_and_a_renamed_one_stays_itself(bench: Bench)
 
 
 @alone_on_a_bench
+def test_copies_of_one_run_are_all_known_again_when_the_outbox_is_lost(bench: Bench) -> None:
+    """A container that lost its outbox has another site: each of sixteen equal folders finds its own run, all at once."""
+    one = run_folders.make(bench.outputs / "2025-12-03/run-0")
+    for number in range(1, 16):
+        shutil.copytree(one, bench.outputs / f"2025-12-03/run-{number}")
+    assert bench.run("flush", bench.outputs).out == "16 uploaded\n"
+    rows = {row["path"]: row["id"] for row in bench.list()}
+    for life in range(3):
+        shutil.rmtree(bench.state)
+        done = bench.run("flush", bench.outputs, environ={"WANDB_OUTBOX_SITE": f"life-{life}"})
+        assert (done.code, done.out) == (0, "16 uploaded\n")
+        assert {row["path"]: row["id"] for row in bench.list()} == rows
+    assert {run.id for run in bench.server.runs()} == set(rows.values())
+
+
+@alone_on_a_bench
 def test_a_run_that_a_person_deleted_goes_under_a_new_one_or_is_left_alone(bench: Bench) -> None:
     """``on_deleted``: a new run, or skipped until it is released; either way known within seconds, not the SDK's retries."""
     new, skip = bench.outputs / "new", bench.outputs / "skip"

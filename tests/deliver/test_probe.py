@@ -19,6 +19,7 @@ from wandb_outbox.deliver.probe import (
     MAX_RETRY_AFTER,
     Answer,
     ServerState,
+    ask_log_lines,
     ask_server,
     read_answer,
     seconds,
@@ -266,3 +267,30 @@ def test_an_answer_needs_no_retry_after_to_be_read() -> None:
     """Pure reading, as the probe uses it."""
     assert read_answer(200, GOOD, None).state is ServerState.ONLINE
     assert read_answer(503, b"", "7").retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        (b'{"data": {"project": {"run": {"logLineCount": 12}}}}', 12),
+        (b'{"data": {"project": {"run": {"logLineCount": null}}}}', 0),
+        (b'{"data": {"project": {"run": null}}}', 0),
+        (b'{"data": {"project": null}}', 0),
+        (b'{"errors": [{"message": "Cannot query field \\"logLineCount\\" on type \\"Run\\"."}], "data": null}', None),
+    ],
+)
+def test_how_long_a_log_is_may_be_unknown(server: Server, body: bytes, lines: int | None) -> None:
+    """A server that knows the SDK's questions only does not tell; that stops no delivery."""
+    server.body = body
+    assert ask_log_lines(server.url, "key", "team", "project", "run") == lines
+    if lines is None:
+        server.status = 400
+        assert ask_log_lines(server.url, "key", "team", "project", "run") is None
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b"{}"), (200, b"<html>"), (200, b"[]"), (200, b"{}"), (404, b"{}")])
+def test_no_answer_is_not_taken_for_an_unknown_length(server: Server, status: int, body: bytes) -> None:
+    """Then the question is asked again later, with the delivery."""
+    server.status, server.body = status, body
+    with pytest.raises(OSError, match=r"."):
+        ask_log_lines(server.url, "key", "team", "project", "run")

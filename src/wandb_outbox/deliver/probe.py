@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import http
 import http.client
 import json
 import time
@@ -77,17 +78,35 @@ def ask_server(base_url: str, key: str | None) -> Answer:
         return Answer(ServerState.OFFLINE, f"{base_url} cannot be reached ({error or type(error).__name__})")
 
 
-def ask_log_lines(base_url: str, key: str | None, entity: str, project: str, run: str) -> int:
-    """How many lines of its log the server has of a run; 0 when it has no such run. Raises ``OSError``."""
+def ask_log_lines(base_url: str, key: str | None, entity: str, project: str, run: str) -> int | None:
+    """How many lines of its log the server has of a run: 0 when it has no such run, ``None`` when it does not tell.
+
+    A server that stands for W&B may know the SDK's own questions only. Raises ``OSError``.
+    """
     variables = {"entity": entity, "project": project, "run": run}
     question = json.dumps({"operationName": "RunLogLines", "query": _LOG_QUERY, "variables": variables})
     try:
         _, body = _ask(base_url, key or "", question)
-        there = json.loads(body)["data"]["project"]
-        count = (there or {}).get("run")
-        return int((count or {}).get("logLineCount") or 0)
-    except (http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return read_log_lines(body)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.BAD_REQUEST:
+            raise
+        with error:
+            return read_log_lines(error.read(1 << 16))
+    except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"the server does not say how long the log of {run} is ({type(error).__name__})") from error
+
+
+def read_log_lines(body: bytes) -> int | None:
+    """What an answer to that question means. Raises ``ValueError`` for one that is no answer of a GraphQL server."""
+    try:
+        answer = json.loads(body)
+        if answer.get("errors"):
+            return None
+        run = (answer["data"]["project"] or {}).get("run") or {}
+        return int(run["logLineCount"] or 0) if run else 0
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("this is no answer to the question") from error
 
 
 def _ask(base_url: str, key: str, question: str) -> tuple[int, bytes]:

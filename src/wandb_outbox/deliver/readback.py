@@ -27,7 +27,7 @@ class Seen:
     summary: Mapping[str, JsonValue]
     history_rows: int
     log_lines: int | None
-    """``None`` when it does not matter."""
+    """``None`` when it does not matter, or the server does not tell."""
     axes: Mapping[str, str]
     files: Mapping[str, int]
     tags: frozenset[str]
@@ -59,7 +59,7 @@ def differences(
         there = seen.summary.get(table.name)
         if not isinstance(there, dict) or there.get("nrows") != len(table.rows):
             found.append(f"table {table.name} is not there with its {len(table.rows)} rows")
-    if seen.log_lines != log_lines:
+    if seen.log_lines is not None and seen.log_lines != log_lines:
         found.append(f"the log has {seen.log_lines} lines, not {log_lines}")
     if seen.history_rows != history_rows:
         found.append(f"the history has {seen.history_rows} rows, not {history_rows}")
@@ -155,13 +155,14 @@ def log_record(lines: Sequence[str]) -> dict[str, JsonValue]:
     return {"lines": len(lines), "digest": digest}
 
 
-def missing_lines(there: int, recorded: JsonValue, planned: Sequence[str]) -> tuple[Sequence[str], bool]:
+def missing_lines(there: int | None, recorded: JsonValue, planned: Sequence[str]) -> tuple[Sequence[str], bool]:
     """The lines of the log that the server does not have yet, and whether they are frozen: it only takes more of them.
 
-    ``there`` is how many it has, ``recorded`` the :func:`log_record` of an earlier delivery. Without one that speaks of
-    these lines they were sent by a delivery that did not come to its end, from the same log.
+    ``there`` is how many it has (``None``: it does not tell, so none may be sent twice), ``recorded`` the
+    :func:`log_record` of an earlier delivery. Without one that speaks of these lines they were sent by a delivery that did
+    not come to its end, from the same log.
     """
-    if there > len(planned):
+    if there is None or there > len(planned):
         return (), True
     known = isinstance(recorded, Mapping) and recorded.get("lines") == there
     if known and recorded != log_record(planned[:there]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import errno
 import hashlib
 import itertools
@@ -335,7 +336,7 @@ class _Delivery:
             wanted = {"$or": [wanted, {"config.original_output_dir": {"$in": there}}]}
         by_script: list[RemoteRun] = []
         try:
-            found = self._api.runs(
+            found = self._looking().runs(
                 f"{entity}/{plan.project}", filters=wanted, order="-created_at", per_page=20, lazy=False
             )
             remote: RemoteRun
@@ -403,11 +404,20 @@ class _Delivery:
             return True
         return intent.get("birth") == self._job.birth or intent.get("fingerprint") == plan.fingerprint
 
+    def _looking(self) -> wandb.Api:
+        """The public interface with an empty cache of runs, for one look-up.
+
+        The SDK gives whoever asks for the same page the same object: threads that look for copies of one content would
+        take each other's runs out of it, and each would miss its own.
+        """
+        api = copy.copy(self._api)
+        api.flush()  # type: ignore[no-untyped-call]
+        return api
+
     def _find(self, entity: str, project: str, candidate: str) -> RemoteRun | None:
         """The run as the server has it now, or ``None`` when it has none (nor perhaps the project)."""
-        self._api.flush()  # type: ignore[no-untyped-call]
         try:
-            remote = self._api.run(f"{entity}/{project}/{candidate}")
+            remote = self._looking().run(f"{entity}/{project}/{candidate}")
         except (ValueError, wandb.errors.CommError) as error:
             if _is_absent(error):
                 return None
@@ -501,7 +511,7 @@ class _Delivery:
             self._lines = lines
         return missing
 
-    def _count_lines(self, entity: str, plan: Plan, remote: RemoteRun) -> int:
+    def _count_lines(self, entity: str, plan: Plan, remote: RemoteRun) -> int | None:
         return ask_log_lines(self._server.base_url, self._server.key, entity, plan.project, remote.id)
 
     def _print(self, run: wandb.Run, lines: Sequence[str]) -> None:
@@ -959,7 +969,9 @@ class _Delivery:
         if self._frozen:
             notes.append("history-frozen: the server has other history rows than this folder; none were sent")
         if self._log_frozen:
-            notes.append("log-frozen: the server shows other lines of the log than this folder's; none were sent")
+            notes.append(
+                "log-frozen: the server shows other lines of the log than this folder's, or does not tell; none were sent"
+            )
         return Receipt(
             run_id=identity.run_id,
             entity=entity,

@@ -104,6 +104,8 @@ MIGRATIONS: tuple[str, ...] = (
     """
     -- Released although it was held back for the run that it logged itself.
     ALTER TABLE runs ADD COLUMN insisted INTEGER NOT NULL DEFAULT 0;
+    -- When the next one is due is asked in every turn, and a month's backlog is long.
+    CREATE INDEX runs_due ON runs (coalesce(next_attempt_at, 0)) WHERE state = 'queued';
     """,
 )
 
