@@ -147,6 +147,22 @@ def test_retry_of_nothing(idle: Bench) -> None:
     _refused(idle.run("retry", "--failed", *state), USAGE, "there is no outbox yet")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["upload", ""], ["plan", ""], ["flush", ""], ["watch", ""], ["skip", ""], ["why", ""], ["status", "--state-dir="]],
+)
+def test_an_empty_word_names_nothing(idle: Bench, words: list[str]) -> None:
+    """An unset variable must not mean the current directory, or the only run."""
+    _refused(idle.run(*words, cwd=idle.outputs), USAGE, "it is empty; is a variable unset?")
+
+
+def test_waiting_for_a_run_where_there_is_none(idle: Bench) -> None:
+    """``wait RUN`` says that it is not known, also before there is an outbox; plain ``wait`` has nothing to wait for."""
+    state = ["--state-dir", str(idle.top / "never")]
+    _refused(idle.run("wait", "x", *state), USAGE, "no run is known by 'x'")
+    assert idle.run("wait", *state).code == 0
+
+
 @pytest.mark.parametrize("words", [["lst"], ["list", "--state", "done"], ["flush", "--timeout", "soon"], []])
 def test_words_that_are_no_command(idle: Bench, words: list[str]) -> None:
     """A wrong word is a usage error with the choices."""

@@ -437,14 +437,17 @@ def test_a_run_that_was_deleted_there_is_left_alone_where_that_is_asked_for(benc
 
 
 def test_after_a_failure_that_spoils_the_sdk_the_next_try_gets_a_new_process(bench: Bench) -> None:
-    """When what is under way has ended: nobody is interrupted for it."""
+    """When what is under way has ended: nobody is interrupted for it, and nobody else has to wait for that."""
     one, two = bench.fly("a", "b")
     bench.fail(one, NotVerified("differs"), spent=True)
     third = bench.queue("c")
-    bench.step()
-    assert (bench.row(third).state, bench.sink.kills) == (State.QUEUED, 0)
+    bench.step(60.0)
+    assert (bench.row(third).state, bench.sink.kills) == (State.UPLOADING, 0)
+    assert bench.row(one).state is State.QUEUED
     bench.confirm(two)
-    assert (bench.row(third).state, bench.sink.kills) == (State.UPLOADING, 1)
+    assert (bench.row(one).state, bench.sink.kills) == (State.QUEUED, 0)
+    bench.confirm(third)
+    assert (bench.row(one).state, bench.sink.kills) == (State.UPLOADING, 1)
 
 
 # -- an uploader that dies -------------------------------------------------------------------------------------------

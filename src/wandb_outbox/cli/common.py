@@ -154,12 +154,17 @@ def complain(*words: str) -> None:
             print(f"wandb-outbox: {printable(line)}", file=sys.stderr)
 
 
+def unknown(query: str) -> UserError:
+    """The error for a RUN that matches nothing."""
+    return UserError([f"no run is known by {query!r}"], hint="`wandb-outbox list` shows all")
+
+
 def named(store: Store, arguments: argparse.Namespace) -> list[Run]:
     """The runs that the RUN arguments name, each once."""
     found: dict[int, Run] = {}
     for query in arguments.run_queries:
         runs = find(store, query)
         if not runs:
-            raise UserError([f"no run is known by {query!r}"], hint="`wandb-outbox list` shows all")
+            raise unknown(query)
         found.update((run.key, run) for run in runs)
     return list(found.values())

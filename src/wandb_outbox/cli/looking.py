@@ -9,7 +9,7 @@ import sys
 import time
 
 from wandb_outbox import __version__, report
-from wandb_outbox.cli.common import complain, find, named, printable, state_dir_of
+from wandb_outbox.cli.common import complain, find, named, printable, state_dir_of, unknown
 from wandb_outbox.errors import UserError
 from wandb_outbox.model import Run, State
 from wandb_outbox.outbox.lock import running_executor
@@ -85,6 +85,8 @@ def wait_command(arguments: argparse.Namespace) -> int:
         # Opened anew for each look: what a reader of another user sees of a quiet outbox never changes.
         store = Store.read(state_dir_of(arguments))
         if store is None:
+            if arguments.run_queries:
+                raise unknown(arguments.run_queries[0])
             return Exit.OK
         if keys is None and arguments.run_queries:
             keys = [run.key for run in named(store, arguments)]

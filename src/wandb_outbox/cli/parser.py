@@ -26,8 +26,12 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options."""
     shared = _Parser(add_help=False)
-    shared.add_argument("--state-dir", metavar="DIR", default=argparse.SUPPRESS, help="where the outbox is kept")
-    shared.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="the configuration file")
+    shared.add_argument(
+        "--state-dir", type=_said, metavar="DIR", default=argparse.SUPPRESS, help="where the outbox is kept"
+    )
+    shared.add_argument(
+        "--config", type=_said, metavar="FILE", default=argparse.SUPPRESS, help="the configuration file"
+    )
 
     parser = _Parser(
         prog="wandb-outbox", parents=[shared],
@@ -45,22 +49,26 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     watch = add("watch", "watch the roots and deliver what is finished, in the foreground")
-    watch.add_argument("roots", nargs="*", metavar="ROOT", help="directories to watch instead of the configured ones")
+    watch.add_argument(
+        "roots", nargs="*", type=_said, metavar="ROOT", help="directories to watch instead of the configured ones"
+    )
 
     watch.add_argument(
         "--sidecar", action="store_true", help="SIGTERM means that the main container has ended: nobody writes any more"
     )
 
     flush = add("flush", "one pass: find what is finished, deliver all of it, and exit")
-    flush.add_argument("roots", nargs="*", metavar="ROOT", help="directories to look at instead of the configured ones")
+    flush.add_argument(
+        "roots", nargs="*", type=_said, metavar="ROOT", help="directories to look at instead of the configured ones"
+    )
     flush.add_argument("--timeout", type=_seconds, metavar="S", help="give up waiting after this many seconds")
 
     upload = add("upload", "deliver these folders now")
-    upload.add_argument("dirs", nargs="*", metavar="DIR")
+    upload.add_argument("dirs", nargs="*", type=_said, metavar="DIR")
     _add_overrides(upload)
 
     plan = add("plan", "show what would be sent, and what breaks a convention; sends nothing")
-    plan.add_argument("dirs", nargs="*", metavar="DIR")
+    plan.add_argument("dirs", nargs="*", type=_said, metavar="DIR")
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.add_argument("--strict", action="store_true", help="exit with 1 when a rule of severity error is broken")
     _add_overrides(plan)
@@ -77,23 +85,23 @@ def build_parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="print JSON")
 
     show = add("show", "show all that is known of a run")
-    show.add_argument("run_query", metavar="RUN")
+    show.add_argument("run_query", type=_said, metavar="RUN")
     show.add_argument("--json", action="store_true", help="print JSON")
 
     why = add("why", "explain where a run stands, why, and what is waited for")
-    why.add_argument("run_query", metavar="RUN")
+    why.add_argument("run_query", type=_said, metavar="RUN")
 
     retry = add("retry", "give failed runs fresh attempts")
-    retry.add_argument("run_queries", nargs="*", metavar="RUN")
+    retry.add_argument("run_queries", nargs="*", type=_said, metavar="RUN")
     retry.add_argument("--failed", action="store_true", help="all that have failed")
 
     hold = add("hold", "keep runs back until they are released, this content and every later one")
     release = add("release", "send what is held or was skipped, as it is now")
     skip = add("skip", "leave runs alone, whatever happens to their folders")
     for command, what in ((hold, "queued or still being written"), (release, "held"), (skip, "held, queued or failed")):
-        command.add_argument("run_queries", nargs="*", metavar="RUN")
+        command.add_argument("run_queries", nargs="*", type=_said, metavar="RUN")
         command.add_argument("--all", action="store_true", help=f"all that are {what}")
-        command.add_argument("--root", metavar="DIR", help="of those, only what lies below this directory")
+        command.add_argument("--root", type=_said, metavar="DIR", help="of those, only what lies below this directory")
     release.add_argument(
         "--since", metavar="DATE", help="of those, only what changed on or after this day (YYYY-MM-DD)"
     )
@@ -102,7 +110,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("resume", "go on after `pause`")
 
     wait = add("wait", "wait until runs are delivered, or cannot be")
-    wait.add_argument("run_queries", nargs="*", metavar="RUN", help="default: everything that is queued or about to be")
+    wait.add_argument(
+        "run_queries", nargs="*", type=_said, metavar="RUN", help="default: everything that is queued or about to be"
+    )
     wait.add_argument("--timeout", type=_seconds, metavar="S", help="give up after this many seconds")
 
     sandbox = add("sandbox", "run a loopback W&B server, to try a setup without an account")
@@ -156,6 +166,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         if not arguments.dirs:
             parser.error("the following arguments are required: DIR")
     return arguments
+
+
+def _said(text: str) -> str:
+    """A folder or a run: an empty word is an unset variable, and must not mean the current directory or every run."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; is a variable unset?")
+    return text
 
 
 def _seconds(text: str) -> float:

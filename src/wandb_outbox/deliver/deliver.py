@@ -111,7 +111,8 @@ class Deliverer:
         self._offline_at = float("-inf")
         self._busy_at = tick()
         self._messages: list[dict[str, Any]] = []
-        self._spent = False
+        self._spent: set[int] = set()
+        """Deliveries that failed in today's uploader, whose SDK may hold their run ids for as "in use"."""
         self._accused: dict[int, OutboxError] = {}
         """Deliveries whose uploader was ended for them, until the server says whether it was there."""
         self._told_uploads: object = None
@@ -219,7 +220,8 @@ class Deliverer:
                 )  # fmt: skip
                 self._on_rest(flight.run.path)
             case "error":
-                self._spent = self._spent or bool(message.get("spent"))
+                if message.get("spent"):
+                    self._spent.add(flight.run.key)
                 self._failed(flight, error_from_json(message))
 
     def _failed(self, flight: Flight, error: OutboxError) -> None:
@@ -332,6 +334,7 @@ class Deliverer:
 
     def _died(self) -> None:
         """The uploader died by itself. One in flight is to blame; of several, each is tried again alone."""
+        self._spent.clear()
         if self._probe_sent is not None:
             self._probe_sent = None
             mute = Offline(f"the uploader died when it was to ask the server: {self._sink.last_words()}")
@@ -363,6 +366,7 @@ class Deliverer:
 
     def _interrupt(self, error: OutboxError, blamed: set[int]) -> None:
         self._sink.kill()
+        self._spent.clear()
         for key, flight in list(self._flights.items()):
             if key in blamed:
                 self._accused[key] = error
@@ -439,12 +443,10 @@ class Deliverer:
     # -- claiming ----------------------------------------------------------------------------------------------------
 
     def _claim_due(self) -> None:
-        if self._spent:
-            if self._flights:
-                return
-            # A failed delivery can leave its run id "in use" in the SDK's process: the next try gets a new one.
+        if self._spent and not self._flights:
+            # The next try of what failed gets a new process; as long as others are in this one, they go on in it.
             self._sink.stop()
-            self._spent = False
+            self._spent.clear()
         if any(flight.alone for flight in self._flights.values()):
             return
         if self._store.has_suspect(self._now()):
@@ -473,6 +475,7 @@ class Deliverer:
                 max_bytes=SMALL - 1 if large >= self._limits.concurrency else None,
                 min_bytes=SMALL if small >= SMALL_AT_A_TIME else None,
                 only=self.only,
+                without=self._spent,
             )
             if run is None:
                 return

@@ -106,16 +106,16 @@ class Uploader:
         except OutboxError as error:
             # After a failed init, or with a run that was not ended, the SDK's process keeps the run id as "in use" for as
             # long as it lives.
-            ours = isinstance(error.__cause__, OSError) and not isinstance(error, FolderChanged)
+            ours = isinstance(error.__cause__, OSError) and not isinstance(error, (FolderChanged, DiskFull))
             spent = isinstance(error.__cause__, Exception) and not ours
             self._say({"is": "error", "key": key, "spent": spent, **error_to_json(error)})
         except OSError as error:
             full = DiskFull(f"{self._directory}: {error.strerror}", hint="make room on the disk of the state directory")
             crash = UploaderCrashed(f"the uploader could not work: {error}")
-            self._say({"is": "error", "key": key, **error_to_json(full if error.errno == 28 else crash)})
+            self._say({"is": "error", "key": key, "spent": True, **error_to_json(full if error.errno == 28 else crash)})
         except Exception as error:  # noqa: BLE001  whatever a hostile folder provokes costs this delivery only
             crash = UploaderCrashed(f"the uploader could not handle this folder: {type(error).__name__}: {error}")
-            self._say({"is": "error", "key": key, **error_to_json(crash)})
+            self._say({"is": "error", "key": key, "spent": True, **error_to_json(crash)})
         finally:
             self._began.pop(key, None)
             self._permits.pop(key, None)

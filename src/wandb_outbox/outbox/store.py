@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -538,12 +538,13 @@ class Store:
         max_bytes: int | None = None,
         min_bytes: int | None = None,
         only: Sequence[int] | None = None,
+        without: Collection[int] = (),
     ) -> Run | None:
         """Take the oldest queued row that is due, for this executor; ``None`` when there is none.
 
         ``suspects`` asks for a row whose uploader died in company, to be carried alone; otherwise those are passed
         over. ``max_bytes`` and ``min_bytes`` pass over larger and smaller folders; ``only`` are the keys that come into
-        question at all.
+        question at all, and ``without`` those that do not.
         """
         # Asked many times a delivery, mostly in vain: then no other connection has to wait for us.
         if not self._value("SELECT EXISTS (SELECT 1 FROM runs WHERE state = 'queued')"):
@@ -554,9 +555,18 @@ class Store:
                 f"  SELECT key FROM runs WHERE state = 'queued' AND suspect = ?2 "
                 f"  AND {_DUE.format(now='?3')} "
                 "  AND (?4 IS NULL OR bytes <= ?4) AND (?5 IS NULL OR bytes >= ?5) "
-                "  AND (?6 IS NULL OR key IN (SELECT value FROM json_each(?6))) ORDER BY completed_at, key LIMIT 1"
+                "  AND (?6 IS NULL OR key IN (SELECT value FROM json_each(?6))) "
+                "  AND key NOT IN (SELECT value FROM json_each(?7)) ORDER BY completed_at, key LIMIT 1"
                 f") AND state = 'queued' RETURNING {_COLUMNS}",
-                (claim, int(suspects), now, max_bytes, min_bytes, None if only is None else json.dumps(list(only))),
+                (
+                    claim,
+                    int(suspects),
+                    now,
+                    max_bytes,
+                    min_bytes,
+                    None if only is None else json.dumps(list(only)),
+                    json.dumps(list(without)),
+                ),
             ).fetchone()
             if row is None:
                 return None
