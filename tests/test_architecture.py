@@ -6,7 +6,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -51,11 +51,19 @@ LATE_IMPORTS = {
 }
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Every module of the package by its dotted name below the package."""
+def _parsed() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
         yield name, ast.parse(path.read_text())
+
+
+MODULES = tuple(_parsed())
+"""Parsed when the tests are collected: Python 3.11's parser can stumble over a garbage collection of what they leave."""
+
+
+def modules() -> Sequence[tuple[str, ast.Module]]:
+    """Every module of the package by its dotted name below the package."""
+    return MODULES
 
 
 def _source(name: str) -> str:

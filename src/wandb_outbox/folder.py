@@ -16,16 +16,21 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PureWindowsPath
 from typing import IO, Self, cast
 
 from wandb_outbox.errors import FolderChanged, Rejected
 from wandb_outbox.model import Excluded, FileStat, Snapshot
 
 SECRET_PATTERNS: tuple[str, ...] = (
-    ".env*", "*.pem", "*.key", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", "_netrc", ".pgpass",
+    ".env*", "*.env", "*.pem", "*.key", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc*", "_netrc", ".pgpass",
     "credentials*", "kubeconfig*", ".git-credentials", ".pypirc", ".npmrc", ".htpasswd", "*.kdbx", "*.p12", "*.pfx",
+    "secrets.yaml", "secrets.yml", "secrets.json", "secrets.toml", "service-account*.json", "service_account*.json",
 )  # fmt: skip
-SECRET_DIRECTORIES: tuple[str, ...] = (".aws", ".ssh", ".gnupg", ".kube", ".docker", ".azure", ".gcloud")
+"""Names of files, in whatever case."""
+SECRET_DIRECTORIES: tuple[str, ...] = (
+    ".aws", ".ssh", ".gnupg", ".kube", ".docker", ".azure", ".gcloud", ".huggingface",
+)  # fmt: skip
 JUNK_DIRECTORIES: tuple[str, ...] = (
     ".git",
     ".hg",
@@ -49,7 +54,7 @@ MAX_FILES = 200_000
 MAX_LEFT_OUT = 10_000
 """Entries that are looked at for open files in the directories that a person leaves out: they may hold whole data sets."""
 
-_SECRET = re.compile("|".join(fnmatch.translate(pattern) for pattern in SECRET_PATTERNS))
+_SECRET = re.compile("|".join(fnmatch.translate(pattern) for pattern in SECRET_PATTERNS), re.IGNORECASE)
 _JUNK = re.compile("|".join(fnmatch.translate(pattern) for pattern in JUNK_PATTERNS))
 
 
@@ -173,8 +178,8 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     continue
                 except OSError as error:  # a subfolder that may be listed but not searched, a bad disk
                     raise _folder_error(f"{path}/{relative}", error) from error
-                if not is_utf8(relative):
-                    excluded.append(Excluded(relative, "its name is not valid UTF-8"))
+                if unfit := _unfit_name(relative):
+                    excluded.append(Excluded(relative, unfit))
                     if stat.S_ISREG(info.st_mode):
                         watched.append(relative)
                     continue
@@ -232,6 +237,17 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
     return Snapshot(
         tuple(files), tuple(excluded), birth, newest, tuple(directories), tuple(watched), mtime_ns, tuple(logs)
     )
+
+
+def _unfit_name(relative: str) -> str | None:
+    """Why W&B takes no file of this name, or ``None``. The SDK refuses what would lead elsewhere on Windows."""
+    if not is_utf8(relative):
+        return "its name is not valid UTF-8"
+    if relative[1:2] == ":" or "\\" in relative:
+        there = PureWindowsPath(relative)
+        if there.anchor or ".." in there.parts:
+            return "W&B takes no file of such a name: on Windows it would lead out of the folder"
+    return None
 
 
 @contextmanager

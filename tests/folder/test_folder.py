@@ -394,7 +394,8 @@ def test_opening_a_file_leaves_no_descriptor_behind_when_it_fails(tmp_path: Path
 @pytest.mark.parametrize(
     "name",
     [".env", ".env.local", "server.pem", "sub/tls.key", "id_rsa", "id_ed25519.pub", ".netrc", "_netrc", ".pgpass",
-     "credentials", "credentials.json", "kubeconfig", ".git-credentials", ".pypirc", ".npmrc", "vault.kdbx", "a.p12"],
+     "credentials", "credentials.json", "kubeconfig", ".git-credentials", ".pypirc", ".npmrc", "vault.kdbx", "a.p12",
+     ".ENV", "server.PEM", "ID_RSA", ".netrc~", "prod.env", "secrets.yaml", "service-account-1.json"],
 )  # fmt: skip
 def test_what_could_hold_credentials_is_left_out(tmp_path: Path, name: str) -> None:
     """No file that usually holds a secret leaves the machine, and the plan can say so."""
@@ -402,6 +403,18 @@ def test_what_could_hold_credentials_is_left_out(tmp_path: Path, name: str) -> N
     found = snapshot(str(tmp_path))
     assert taken(found) == []
     assert left_out(found) == {name: "could hold credentials"}
+
+
+@pytest.mark.parametrize("name", ["a:b", "c:", "\\\\server", "x\\..\\y"])
+def test_a_name_that_the_sdk_refuses_is_left_out(tmp_path: Path, name: str) -> None:
+    """It would cost the whole folder its upload; a colon or a backslash elsewhere is fine, and an open file still counts."""
+    fine = ["cuda:0.log", "log_12:30:45.txt", "sub/a:b", "x\\y"]
+    for each in (name, *fine):
+        put(tmp_path, each)
+    found = snapshot(str(tmp_path))
+    assert taken(found) == sorted(fine)
+    assert list(left_out(found)) == [name]
+    assert found.watched == (name,)
 
 
 @pytest.mark.parametrize(

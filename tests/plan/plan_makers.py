@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,9 @@ class Run:
         self.request = replace(self.request, **changes)
         return self
 
-    def plan(self) -> Plan:
+    def plan(self, own_secrets: Sequence[str] = ()) -> Plan:
         """The plan for the folder as it is now."""
-        return make_plan(self.request, snapshot(str(self.path)))
+        return make_plan(self.request, snapshot(str(self.path)), own_secrets)
 
 
 def _text(content: object) -> str:

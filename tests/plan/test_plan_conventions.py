@@ -293,9 +293,14 @@ def test_a_recorded_project_is_resolved_only_within_the_configuration(
     ],
 )
 def test_seeds_of_one_configuration_are_a_group(parts: tuple[str, ...], group: str | None) -> None:
-    """Whatever day they ran on; a name that only begins so, or a folder with nothing above it, is none."""
-    assert _decide({"lr": 1}, *parts).group == group
-    assert _decide({"lr": 1}, *parts, recorded_group="g").group == "g"
+    """Whatever day they ran on; a name that only begins so, or a folder with nothing above it, is none.
+
+    In the guide's convention a group is what the experiment names, or the sweep.
+    """
+    plain = RootRules(convention="plain")
+    assert _decide({"lr": 1}, *parts, rules=plain).group == group
+    assert _decide({"lr": 1}, *parts, rules=plain, recorded_group="g").group == "g"
+    assert _decide({"lr": 1}, *parts).group == (group if parts[0] == "multirun" else None)
 
 
 def test_a_sweep_is_a_group() -> None:

@@ -49,6 +49,25 @@ def test_a_key_that_only_the_launcher_knows_is_found(tmp_path: Path) -> None:
     assert _left_out(run.plan()) == [".hydra/hydra.yaml"]
 
 
+def test_a_key_among_the_metrics_never_leaves(tmp_path: Path) -> None:
+    """A script that dumps its arguments beside its numbers; numbers under such a name are numbers."""
+    run = Run(tmp_path).put("metrics.json", {"acc": 0.5, "api_key": KEY, "secret": 1234567}).put("stderr.log", "fine")
+    plan = run.plan()
+    assert KEY not in _everything(plan)
+    assert (plan.summary["acc"], plan.summary["secret"]) == (0.5, 1234567)
+    assert _left_out(plan) == ["metrics.json"]
+
+
+def test_the_key_that_delivers_never_leaves(tmp_path: Path) -> None:
+    """An experiment that prints its environment puts it into a log; nothing in its configuration tells."""
+    own = "0123456789abcdef" * 2 + "01234567"
+    run = Run(tmp_path).put("env.txt", f"WANDB_API_KEY={own}\n").put("results.json", [{**SAMPLE, "echo": own}])
+    run.put("stderr.log", "fine")
+    plan = run.plan(own_secrets=[own])
+    assert own not in _everything(plan)
+    assert _left_out(plan) == ["env.txt", "results.json"]
+
+
 def test_a_short_password_is_searched_behind_its_key(tmp_path: Path) -> None:
     """The word itself stands in innocent files, too."""
     run = Run(tmp_path).put(".hydra/config.yaml", {**CONFIG, "db": {"password": "test"}})

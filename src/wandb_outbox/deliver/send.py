@@ -80,6 +80,7 @@ from wandb_outbox.model import (
     Plan,
     PlannedArtifact,
     PlannedTable,
+    PlanRequest,
     Receipt,
     Severity,
     Snapshot,
@@ -226,7 +227,7 @@ class _Delivery:
             raise Rejected(
                 f"{job.request.path}: the SDK opens no path that is not valid UTF-8", hint="rename the folder"
             )
-        plan = make_plan(job.request, before)
+        plan = self._plan(job.request, before)
         if plan.attach is not None and job.contacted and job.request.run_id != plan.attach.run_id:
             plan = self._own_plan(before)  # it has a run of its own since before it logged one itself
         _refuse_errors(plan, job)
@@ -251,7 +252,7 @@ class _Delivery:
             known = replace(
                 job.request, run_id=identity.run_id, incarnation=identity.incarnation, fixed_id=True, unit=plan.unit
             )
-            plan = make_plan(known, before)
+            plan = self._plan(known, before)
         if identity.remote is not None:
             receipt = self._delivered_already(identity, identity.remote, plan, entity)
             if receipt is not None:
@@ -263,7 +264,10 @@ class _Delivery:
         return self._verify(plan, entity, identity, artifacts)
 
     def _own_plan(self, before: Snapshot) -> Plan:
-        return make_plan(replace(self._job.request, own_run=True), before)
+        return self._plan(replace(self._job.request, own_run=True), before)
+
+    def _plan(self, request: PlanRequest, before: Snapshot) -> Plan:
+        return make_plan(request, before, own_secrets=[self._server.key] if self._server.key else [])
 
     # -- who is it ---------------------------------------------------------------------------------------------------
 

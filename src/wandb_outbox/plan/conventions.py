@@ -108,7 +108,8 @@ def decide(facts: Facts) -> Names:
         (rules.group, _ROOT),
         proposal.group,
         _sweep(facts),
-        _seeds(facts),
+        # In the guide's convention a run has the group that its experiment names, or none.
+        _seeds(facts) if convention != llm_tts_eval.NAME else None,
     )
     job_type = first(
         "job_type",

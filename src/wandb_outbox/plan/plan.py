@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
@@ -46,15 +46,16 @@ INCOMPLETE = "incomplete"
 SAMPLES = "samples"
 _OWN = "outbox"
 _RESERVED_CONFIG = "_wandb"
-_WITHHELD = "holds a secret from the configuration"
+_WITHHELD = "holds a secret of the run"
 
 
-def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
+def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[str] = ()) -> Plan:
     """Decide everything that will be sent for the folder of ``request`` as it is in ``snapshot``.
 
-    The same folder and request always give the same plan. Bad content is a warning in the plan, never an exception.
-    Raises ``FolderChanged`` and ``FolderUnreadable`` when the folder changes or may not be read underneath, and
-    ``UserError`` for an unknown format or convention.
+    ``own_secrets`` are keys of ours that may have got into the folder: files that hold one are left out, as with those of
+    the configuration. The same folder and request always give the same plan. Bad content is a warning in the plan, never
+    an exception. Raises ``FolderChanged`` and ``FolderUnreadable`` when the folder changes or may not be read underneath,
+    and ``UserError`` for an unknown format or convention.
     """
     warnings: list[PlanWarning] = []
     warn = warnings.append
@@ -78,10 +79,15 @@ def make_plan(request: PlanRequest, snapshot: Snapshot) -> Plan:
         words = "until it is released" if declared.upload == formats.HOLD else "for good"
         warn(PlanWarning("upload", Severity.NOTE, f"{DECLARATION} asks to keep this folder here {words}"))
     config = _with_declared(cast(dict[str, JsonValue], json_safe(content.config)), declared, warn)
+    texts = {key: value for key, value in (content.metrics or {}).items() if isinstance(value, str)}
     secrets = find_secrets(
-        [config, json_safe([content.settings, declared.summary, [each.metadata for each in declared.artifacts]])],
+        [
+            config,
+            json_safe([content.settings, declared.summary, texts, [each.metadata for each in declared.artifacts]]),
+        ],
         content.overrides,
         content.commands,
+        own_secrets,
     )
     config = cast(dict[str, JsonValue], masked_config(config, secrets))
     withheld = _withheld(request, snapshot, secrets, warn)

@@ -17,6 +17,8 @@ from wandb_outbox.folder import open_file
 from wandb_outbox.model import FileStat, JsonValue
 
 MASK = "***"
+OWN_KEY = "the API key that delivers"
+"""What our own secret is called: an experiment that prints its environment leaves it in a file."""
 MAX_OTHER_FILE = 50 * 1024 * 1024
 """Bytes. Files of the kinds below are searched whole, all others only up to this size."""
 
@@ -29,7 +31,18 @@ _SHORTEST_NUMBER = 100_000
 
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _SECRET_WORDS = frozenset(
-    {"apikey", "secret", "secrets", "password", "passwords", "passwd", "credential", "credentials", "authorization"}
+    {
+        "apikey",
+        "secret",
+        "secrets",
+        "password",
+        "passwords",
+        "passwd",
+        "credential",
+        "credentials",
+        "authorization",
+        "bearer",
+    }
 )
 _SECRET_PAIRS = frozenset((first, last) for first in ("api", "private", "access", "secret") for last in ("key", "keys"))
 # Tokens of a vocabulary, which share their word with tokens of access.
@@ -111,9 +124,11 @@ class Secrets:
         )
 
 
-def find_secrets(config: JsonValue, overrides: Iterable[str] = (), commands: Iterable[str] = ()) -> Secrets:
-    """Every secret value in a configuration, in Hydra overrides and in command lines."""
-    found: dict[tuple[str, str], None] = {}
+def find_secrets(
+    config: JsonValue, overrides: Iterable[str] = (), commands: Iterable[str] = (), own: Iterable[str] = ()
+) -> Secrets:
+    """Every secret value in a configuration, in Hydra overrides and in command lines; and our ``own``, wherever they are."""
+    found: dict[tuple[str, str], None] = {(OWN_KEY, key): None for key in own if len(key) >= _VERBATIM_FROM}
     for key, named, text in _leaves(config, "", False):
         found.update(dict.fromkeys(_secrets_of(key, text, named)))
     assigned = [argument for line in commands for argument in _ARGUMENT.finditer(line)]
