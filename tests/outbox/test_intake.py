@@ -23,6 +23,7 @@ from watchdog.observers.inotify_c import InotifyFD
 from wandb_outbox.errors import FolderChanged, UploaderCrashed
 from wandb_outbox.folder import snapshot
 from wandb_outbox.model import State, run_id
+from wandb_outbox.outbox.intake import QUIET, WAITING_IN_SIGHT
 from wandb_outbox.report import status_json, status_text
 from wandb_outbox.settings import RootSettings
 
@@ -1122,6 +1123,53 @@ def test_a_restart_looks_at_nothing_that_rests_unchanged(world: World) -> None:
     assert world.store.data_version() == version
 
 
+def test_of_a_long_backlog_only_the_newest_are_watched(world: World) -> None:
+    """What waits for a month of network costs no watch, no memory to speak of, and is judged the newest first."""
+    paths = [world.folder(f"run-{number:03}") for number in range(WAITING_IN_SIGHT + 20)]
+    for number, path in enumerate(paths):
+        os.utime(path, (1e9 + number, 1e9 + number))
+    world.start(watch=True).settle(60)
+    assert world.watcher is not None
+    assert world.store.counts()[State.QUEUED] == len(paths)
+    in_sight = [path for path in paths if world.watcher.watched_below(str(path))]
+    assert len(in_sight) == WAITING_IN_SIGHT
+    completed = [world.run(path).completed_at for path in paths]
+    assert completed == sorted(completed, key=lambda at: -float(at or 0))
+    # One that is out of sight is looked at like what is at rest.
+    (unseen, *_) = [path for path in paths if path not in in_sight]
+    (unseen / "more.txt").write_text("x")
+    assert world.settle(200).run(unseen).files == 3
+
+
+def test_a_folder_that_is_quiet_for_long_is_judged_unwatched_unless_somebody_writes(world: World) -> None:
+    """A tree of old folders costs no watches at all; one in it that is written to is watched as every other."""
+    old, alive = world.folder("old"), world.folder("alive")
+    world.tick += QUIET + 10.0
+    world.start(watch=True)
+    assert world.watcher is not None
+    with open(alive / "run.log", "a"):
+        world.settle(30)
+        assert world.watcher.watched_below(str(alive)) == 2
+    assert world.watcher.watched_below(str(old)) == 0
+    assert world.state(old) == "queued"
+    assert world.until_event(alive, State.QUEUED)
+
+
+def test_directories_above_are_let_go_with_the_last_active_folder(world: World) -> None:
+    """The day's directory is watched while something in it is, or is new; not for ever."""
+    path = world.folder("day/run")
+    world.tick += 2 * 86_400.0
+    world.start(watch=True)
+    assert world.watcher is not None
+    with open(path / "run.log", "a"):
+        world.settle(30)
+        assert world.watcher.is_watched(str(path.parent))
+    world.settle(100)
+    world.deliver(path)
+    world.settle(100)
+    assert (world.watcher.watched, world.watcher.is_watched(str(world.top))) == (1, True)
+
+
 def test_a_change_while_nobody_watched_is_found_after_the_restart(world: World) -> None:
     """In place, with no trace in any directory's time."""
     world.start()
@@ -1275,6 +1323,41 @@ world.settle(90)
 print(world.state(new))
 world.close()
 """
+
+
+SHUT_FOLDER = """
+import os, sys, time
+sys.path[:0] = sys.argv[2:]
+import pathspec
+from pathlib import Path
+from intake_world import World
+become_nobody()
+world = World(Path(sys.argv[1]))
+path = world.folder("day/run")
+for each in (path.parent, world.top):
+    os.utime(each, (1e9, 1e9))
+os.chmod(path, 0)
+world.start(watch=True)
+world.settle(200)
+print(world.store.by_path(str(path)), world.intake.roots[0].unreadable_words, sep="|")
+print([event for event, _ in world.events].count("directory-unreadable"))
+os.chmod(path, 0o755)
+world.settle(90)
+print(world.state(path), world.intake.roots[0].unreadable_words, sep="|")
+world.close()
+"""
+
+
+def test_a_folder_that_nobody_could_read_yet_is_told_of_and_found_when_it_may() -> None:
+    """Its permissions change, and nothing else: no event, no time of a directory above."""
+    helpers = [os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), "..", "helpers")]
+    with public_directory() as public:
+        if os.geteuid() == 0:
+            os.chown(public, NOBODY, NOBODY)
+        shut, told, opened = run_python(SHUT_FOLDER, str(public), *helpers).splitlines()
+    assert shut == f"None|{public}/outputs/day/run may not be read by this user: a run in there is not seen"
+    assert told == "1"
+    assert opened == "queued|None"
 
 
 def test_a_root_that_may_not_be_read_says_so_and_is_taken_up_when_it_may() -> None:

@@ -24,19 +24,25 @@ class Found:
 
 
 def scan(
-    top: str, recognise: Recognise, *, others: Collection[str] = (), known: Container[str] = ()
+    top: str,
+    recognise: Recognise,
+    *,
+    others: Collection[str] = (),
+    known: Container[str] = (),
+    unreadable: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Found]:
     """Every run folder at or below ``top``, and every directory between, parents first.
 
     Links are not followed, and ``others`` (nested roots, which own what is below them) are left out, as are the
-    ``known`` directories: their times are compared by whoever knows them. A directory that vanishes or may not be read
-    is passed over: the next scan sees it again.
+    ``known`` directories: their times are compared by whoever knows them. A directory that cannot be read is passed over,
+    and told to ``unreadable``: what is in it may be a run, and nothing but its permissions changes when it can be.
     """
     stack = [(top, 0)]
     while stack:
         path, depth = stack.pop()
         found, children = look(path, recognise)
         if found is None:
+            unreadable(path)
             continue
         yield found
         if found.format is None and depth < MAX_DEPTH:

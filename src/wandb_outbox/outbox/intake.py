@@ -11,7 +11,7 @@ import heapq
 import os
 import re
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from wandb_outbox.detect.completion import LINGER, Look, Patience, Trace, advance, judge, left_ago
 from wandb_outbox.detect.leaps import Leap, lived, noticed
@@ -77,11 +77,21 @@ class RootWatch:
     """Directories between the root and its run folders, with their mtime when they were last listed."""
     resting: dict[str, int]
     """Run folders that nothing is to be done for, unless they change, with their mtime."""
+    unreadable: dict[str, None] = field(default_factory=dict)
+    """Directories that could not be read: tried again with every scan."""
     problem: str | None = None
     mounted: bool = False
     """Something was mounted here when last seen: an empty directory in its place says nothing of the run folders."""
     next_scan: float = 0.0
     full_pass_seconds: float | None = None
+
+    @property
+    def unreadable_words(self) -> str | None:
+        """What cannot be seen below this root, for a person; ``None`` when all can."""
+        if not self.unreadable:
+            return None
+        more = f" and {len(self.unreadable) - 1} more directories" if len(self.unreadable) > 1 else ""
+        return f"{next(iter(self.unreadable))}{more} may not be read by this user: a run in there is not seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,9 +316,35 @@ class Intake:
                     root.between.pop(path, None)
                 elif now_ns != mtime_ns and path in root.between:
                     self._scan_below(root, path)
+        for path in list(root.unreadable):
+            if not _is_unreadable(path):
+                del root.unreadable[path]
+                if not _is_gone(path):
+                    self._scan_below(root, path)
         for path, mtime_ns in list(root.resting.items()):
             if _mtime_ns(path) != mtime_ns:
                 self._wake_up(path, root)
+        self._let_go(root)
+
+    def _let_go(self, root: RootWatch) -> None:
+        """Stop watching the directories between that have not changed for long and have nothing active below them."""
+        now_ns = self._now() * 1e9
+        recent = [path for path, mtime_ns in root.between.items() if mtime_ns < 0 or now_ns - mtime_ns < RECENT * 1e9]
+        kept = {root.settings.path}
+        for each in (*recent, *self._tracked):
+            above = each
+            while above not in kept and _is_at_or_below(above, root.settings.path):
+                kept.add(above)
+                above = os.path.dirname(above)
+        for path in root.between:
+            if self._watcher is not None and path not in kept and self._is_watched(path):
+                self._watcher.unwatch(path)
+
+    def _unreadable_below(self, root: RootWatch, path: str) -> None:
+        if path in root.unreadable or not _is_unreadable(path):
+            return  # it has vanished
+        root.unreadable[path] = None
+        self._log("directory-unreadable", path=path, root=root.settings.path, action="tried again with every scan")
 
     def _problem_of(self, root: RootWatch) -> str | None:
         top = root.settings.path
@@ -335,7 +371,13 @@ class Intake:
             # Listed first, watched then: what came between the two would be known to nobody.
             tops += [
                 found.path
-                for found in scan(top, self._recognise(root), others=others, known=known)
+                for found in scan(
+                    top,
+                    self._recognise(root),
+                    others=others,
+                    known=known,
+                    unreadable=lambda path: self._unreadable_below(root, path),
+                )
                 if self._found(root, found) and self._may_have_changed(found)
             ]
 
@@ -537,14 +579,11 @@ class Intake:
             self._unreadable(tracked, error)
 
     def _judge(self, tracked: Tracked) -> None:
-        if not tracked.watched:
-            # Schedule first, then look: what happens between the two is seen by one of them.
-            root = self.root_of(tracked.path)
-            if root is not None and self._watch(root, tracked.path):
-                tracked.watched = self._watch_tree(tracked, tracked.path)
-                self._watch_parents(root, tracked.path)
         selector = self._selectors.get(tracked.root.path, self._plain_selector)
         taken = snapshot(tracked.path, selector)
+        if self._now() - taken.newest_ctime_ns / 1e9 < QUIET and self._keep_in_sight(tracked):
+            # Watch first, then look: what happens between the two is seen by one of them.
+            taken = snapshot(tracked.path, selector)
         run = self._row(tracked, taken)
         if run.state is State.UPLOADING:
             self._schedule(tracked, self._tick() + 1.0)
@@ -883,6 +922,17 @@ def _is_empty(path: str) -> bool:
             return next(entries, None) is None
     except OSError:
         return False
+
+
+def _is_unreadable(path: str) -> bool:
+    """Whether there is a directory here that this user may not list."""
+    try:
+        os.scandir(path).close()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno not in (errno.ENOTDIR, errno.ELOOP)
+    return False
 
 
 def _root_problem(path: str) -> str | None:

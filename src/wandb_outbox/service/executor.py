@@ -322,7 +322,7 @@ class Executor:
                     "watched": watcher.watched_below(root.settings.path) if watcher else 0,
                     "overflows": watcher.overflows if watcher else 0,
                     "full_pass_seconds": None if root.full_pass_seconds is None else round(root.full_pass_seconds, 1),
-                    "problem": root.problem or self._watch_problem(),
+                    "problem": root.problem or root.unreadable_words or self._watch_problem(),
                 }
                 for root in self.intake.roots
             ],
