@@ -73,6 +73,10 @@ class StateUnusable(OutboxError):
     """The state directory or its database cannot be used (exit code 78)."""
 
 
+class StateGone(OutboxError):
+    """The state directory was taken away under us: end, so that a new start makes another."""
+
+
 class ExecutorRunning(OutboxError):
     """Another process holds the executor's lock of this state directory."""
 

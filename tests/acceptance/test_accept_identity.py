@@ -96,6 +96,23 @@ def test_copies_of_one_run_are_all_known_again_when_the_outbox_is_lost(bench: Be
 
 
 @alone_on_a_bench
+def test_a_daemon_whose_state_is_deleted_under_it_ends_and_the_next_sends_nothing_twice(bench: Bench) -> None:
+    """An outbox that nobody can see any more would deliver beside the next one's: it says so and makes room."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/run")
+    daemon = bench.watch()
+    first = bench.wait_state(folder, "uploaded")
+    shutil.rmtree(bench.state)
+    done = daemon.wait()
+    assert done.code == 1
+    assert f"{bench.state}/lock was deleted or replaced while it was in use" in done.err
+    bench.wait_no_uploaders()
+    bench.watch()
+    assert bench.wait_state(folder, "uploaded")["id"] == first["id"]
+    assert [run.id for run in bench.server.runs()] == [first["id"]]
+    assert [artifact.version for artifact in outputs_of(bench.server)] == ["v0"]
+
+
+@alone_on_a_bench
 def test_a_run_that_a_person_deleted_goes_under_a_new_one_or_is_left_alone(bench: Bench) -> None:
     """``on_deleted``: a new run, or skipped until it is released; either way known within seconds, not the SDK's retries."""
     new, skip = bench.outputs / "new", bench.outputs / "skip"

@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from wandb_outbox import __version__
-from wandb_outbox.errors import ExecutorRunning
+from wandb_outbox.errors import ExecutorRunning, StateGone
 from wandb_outbox.outbox.location import DISK_TROUBLE, StateDir, disk_full
 
 
@@ -33,6 +33,7 @@ class ExecutorLock:
 
     def __init__(self, state_dir: StateDir, *, now: float, command: str) -> None:
         """Take the lock, or raise :class:`ExecutorRunning` that says who has it."""
+        self._path = state_dir.lock
         try:
             self._descriptor = os.open(state_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -53,6 +54,23 @@ class ExecutorLock:
         with contextlib.suppress(OSError):  # a full disk: the lock itself needs no room
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, text.encode(), 0)
+
+    def check(self) -> None:
+        """Raise :class:`StateGone` when the file that we have locked is not the one that others see.
+
+        Somebody deleted the state directory, or put another in its place: an outbox that nobody can see would go on
+        delivering beside that of the next executor.
+        """
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            there = None
+        if there is None or not os.path.samestat(there, os.fstat(self._descriptor)):
+            raise StateGone(
+                f"the state directory of {self._path} was deleted or replaced while it was in use",
+                hint="start again: the outbox is made anew from the folders and from what the server says, and nothing is "
+                "sent twice",
+            )
 
     def release(self) -> None:
         """Let the next executor in. The file stays: deleting a locked file would let two in."""

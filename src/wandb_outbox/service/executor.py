@@ -144,8 +144,12 @@ class Executor:
     # -- the turn ----------------------------------------------------------------------------------------------------
 
     def turn(self, longest: float) -> None:
-        """One round: requests, intake, deliveries; then wait until the next thing is due, at most ``longest`` seconds."""
+        """One round: requests, intake, deliveries; then wait until the next thing is due, at most ``longest`` seconds.
+
+        Raises ``StateGone`` when the state directory was taken away.
+        """
         self._wake.clear()
+        self._lock.check()
         self._take_requests()
         self._tell_roots()
         self._tell_format_faults()
