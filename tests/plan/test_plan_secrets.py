@@ -66,6 +66,10 @@ def test_the_key_that_delivers_never_leaves(tmp_path: Path) -> None:
     plan = run.plan(own_secrets=[own])
     assert own not in _everything(plan)
     assert _left_out(plan) == ["env.txt", "results.json"]
+    assert rules(plan).count("secret-left-out") == 1
+    for name in ("env.txt", "results.json"):
+        (run.path / name).unlink()
+    assert "secret-left-out" not in rules(run.plan(own_secrets=[own]))
 
 
 def test_a_short_password_is_searched_behind_its_key(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from wandb_outbox.plan.live import attached, find_live
 from wandb_outbox.plan.models import LEFT_OUT, model_artifact, weights_in
 from wandb_outbox.plan.params_meta import META, PARAMS, nested
 from wandb_outbox.plan.replays import Recorded, find_recorded, recorded_summary, without_secrets
-from wandb_outbox.plan.secrets import Secrets, find_secrets, masked_config
+from wandb_outbox.plan.secrets import OWN_KEY, Secrets, find_secrets, masked_config
 from wandb_outbox.plan.summary import ResultsSummary, is_reserved, merged, within_limit
 from wandb_outbox.plan.table import TableBuilder
 
@@ -271,8 +271,10 @@ def _moment(seconds: float | None) -> str | None:
 
 def _withheld(request: PlanRequest, snapshot: Snapshot, secrets: Secrets, warn: Warn) -> tuple[str, ...]:
     withheld = secrets.files_with(request.path, snapshot.files)
-    if secrets:
-        keys = ", ".join(secrets.keys)
+    # Our own key is looked for in every folder: it is worth a word only where it was found.
+    named = [key for key in secrets.keys if key != OWN_KEY]
+    if named or withheld:
+        keys = ", ".join(named or secrets.keys)
         files = ", ".join(withheld)
         left = f"left out because they hold it: {files}" if withheld else "no file of the folder holds it"
         warn(warning("secret-left-out", f"the run holds a secret ({keys}); it is masked in the configuration; {left}"))
