@@ -9,8 +9,9 @@ READY  := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python -m wandb_outbox demo
 
+# Most tests wait for processes and clocks: two at a time take two thirds of the time. A file stays in one process, in its order.
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The long version of tests/crash: over a thousand kills, every fault at every place, long outages. About an hour; the
 # figures of the last run are in docs/torture.md.
