@@ -156,6 +156,7 @@ def test_offline_run_in_a_run_folder_is_one_run_with_it(bench: Bench) -> None:
     assert {"early", "by-the-folder"} <= set(run.tags)
     assert run.summary["f1"] == 0.25
     artifact = artifact_of(bench.server, run)
+    assert artifact.metadata["provenance"]["run_id"] == run.id
     assert md5s_on_server(artifact.files) == {
         name: digest for name, digest in md5s_on_disk(folder).items() if not name.startswith("wandb/")
     }

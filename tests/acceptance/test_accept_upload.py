@@ -108,6 +108,36 @@ def test_upload_leaves_the_folder_untouched(story: Story) -> None:
 
 
 @alone_on_a_bench
+def test_the_commands_of_the_guide(bench: Bench) -> None:
+    """Both of its examples with our words for its script's: one experiment with a name, and a loop without one.
+
+    What the loop sends again by the convention's name is the run that was there.
+    """
+    project, tags = "llm-tts-eval-aime2025", ["--tags", "deepconf", "qwen3-8b", "vllm"]
+    parts = {"s0-29": (0, 30), "s0-12": (0, 13), "s13-29": (13, 17)}
+    for part, (offset, subset) in parts.items():
+        dataset = {"data_name": "aime25", "offset": offset, "subset": subset}
+        recipe = Recipe(strategy="deepconf", model={"type": "vllm", "model_path": "Qwen/Qwen3-8B"}, dataset=dataset)
+        run_folders.make(bench.outputs / f"2025-12-03/aime2025_deepconf_vllm_{part}", recipe)
+    single = "outputs/2025-12-03/aime2025_deepconf_vllm_s0-29"
+    named = bench.run("upload", single, "--project", project, "--name", "deepconf_qwen3-8b_vllm", *tags)
+    assert named.code == 0, named
+    (run,) = bench.server.runs()
+    assert (run.project, run.display_name, list(run.tags)) == (project, "deepconf_qwen3-8b_vllm", tags[1:])
+    for folder in sorted(bench.outputs.glob("2025-12-03/*/")):
+        done = bench.run("upload", f"{folder}/", "--project", project, *tags)
+        assert done.code == 0, done
+    runs = bench.server.runs()
+    assert {run.display_name for run in runs} == {
+        "deepconf_qwen3-8b_vllm", "deepconf_qwen3-8b_vllm_s0-12", "deepconf_qwen3-8b_vllm_s13-29"
+    }  # fmt: skip
+    assert {(run.project, tuple(run.tags)) for run in runs} == {(project, tuple(tags[1:]))}
+    assert {artifact.name for artifact in outputs_of(bench.server)} == {
+        f"outputs-2025-12-03-aime2025_deepconf_vllm_{part}" for part in parts
+    }
+
+
+@alone_on_a_bench
 def test_upload_of_several_folders(bench: Bench) -> None:
     """Several DIRs at once: below a root, outside every root, without metrics, and all with the tags of one command."""
     inside = run_folders.make(bench.outputs / "2025-12-03/gsm8k/seed1_10-00-00", Recipe(seed=1))

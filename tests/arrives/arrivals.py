@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +24,9 @@ _FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"
 
 
 @contextmanager
-def sandbox_for_the_sdk(factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def sandbox_for_the_sdk(factory: pytest.TempPathFactory, entities: Iterable[str] = ("sandbox",)) -> Iterator[Sandbox]:
     """A server, with the SDK kept out of the home directory. It must know every question that it is asked."""
-    with pytest.MonkeyPatch.context() as patch, Sandbox(seed=1) as server:
+    with pytest.MonkeyPatch.context() as patch, Sandbox(entities=entities, seed=1) as server:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
         for name in _FOLDERS:

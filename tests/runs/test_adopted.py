@@ -38,6 +38,7 @@ def test_a_run_made_by_the_script_is_adopted(place: Place, given: str) -> None:
     assert {"by-hand", "baseline"} <= set(after.tags)
     assert {key: value for key, value in after.config.items() if key != "outbox"} == before.config
     assert bytes_on_server(artifact_of(place, receipt)) == bytes_on_disk(folder)
+    assert artifact_of(place, receipt).metadata["provenance"]["run_id"] == script
     assert place.deliver(folder, memory) == receipt
     assert place.deliver(folder) == receipt  # its state lost, it is known by what the run says
     assert {each.name for each in place.sandbox.artifacts() if not each.name.startswith("run-")} == {

@@ -47,6 +47,7 @@ def test_the_folder_is_attached_to_the_run_that_it_logged(place: Place, how: str
     assert len(after.history) == STEPS
     artifact = artifact_of(place, receipt)
     assert (artifact.state, artifact.logged_by) == ("COMMITTED", live)
+    assert artifact.metadata["provenance"]["run_id"] == live
     assert bytes_on_server(artifact) == bytes_on_disk(folder)
     assert {"results.json", "metrics.json", ".hydra/config.yaml"} <= set(after.files)
     assert after.config["outbox"]["fingerprint"] == receipt.fingerprint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from wandb_outbox import __version__
@@ -15,6 +16,8 @@ from wandb_outbox.plan.summary import within_limit
 
 MAX_PART = 1_000_000
 """Bytes of JSON for the configuration, and as many for the summary."""
+PROVENANCE = "provenance"
+RUN_ID = "run_id"
 _COMMIT_KEYS = ("git_commit", "git_hash", "git_sha", "commit", "commit_hash")
 _COMMIT_PARENTS = (None, "git", "meta", "provenance")
 
@@ -51,7 +54,7 @@ def describe(
         "format": request.format,
         "outcome": request.outcome,
         "reason": request.reason,
-        "run_id": request.run_id,
+        RUN_ID: request.run_id,
         "started_at": _iso(content.started_at),
         "ended_at": _iso(content.ended_at),
         "wandb_outbox_version": __version__,
@@ -63,8 +66,24 @@ def describe(
         "config": within_limit(dict(config), warn, MAX_PART, "metadata-config"),
         "summary": within_limit(dict(summary), warn, MAX_PART, "metadata-summary"),
         "counts": counts,
-        "provenance": json_safe({key: value for key, value in provenance.items() if value not in (None, [], "")}),
+        PROVENANCE: json_safe({key: value for key, value in provenance.items() if value not in (None, [], "")}),
     }
+
+
+def about_run(request: PlanRequest, metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What an artifact of some files of the folder says of its run, from the ``metadata`` of the whole folder."""
+    return {RUN_ID: request.run_id, **{key: metadata[key] for key in ("config", "summary", PROVENANCE)}}
+
+
+def of_run(artifact: PlannedArtifact, was: str, run_id: str) -> PlannedArtifact:
+    """The artifact with metadata that lead to another run than the one that it ``was`` planned for."""
+    metadata = dict(artifact.metadata)
+    provenance = metadata.get(PROVENANCE)
+    if isinstance(provenance, Mapping):
+        metadata[PROVENANCE] = {**provenance, RUN_ID: run_id}
+    if metadata.get(RUN_ID) == was:
+        metadata[RUN_ID] = run_id
+    return replace(artifact, metadata=metadata)
 
 
 def git_commit(config: Mapping[str, JsonValue]) -> str | None:

@@ -13,6 +13,7 @@ from wandb_outbox.errors import Rejected
 from wandb_outbox.formats.content import Warn
 from wandb_outbox.formats.transaction_log import read_head
 from wandb_outbox.model import ExistingRun, Plan, PlanRequest, PlanWarning, Severity, Snapshot
+from wandb_outbox.plan.artifact import of_run
 from wandb_outbox.plan.jsonsafe import safe_text
 from wandb_outbox.plan.replays import Recorded
 
@@ -71,6 +72,7 @@ def attached(plan: Plan, run: ExistingRun) -> Plan:
         history=(),
         log=None,
         media=(),
+        artifacts=tuple(of_run(artifact, plan.run_id, run.run_id) for artifact in plan.artifacts),
         axes={},
         replays=(),
         exit_code=0,

@@ -73,6 +73,9 @@ def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[st
         # The newest run carries the folder; the offline ones are runs of their own.
         others = (*recorded.others, recorded.replays[-1].directory)
         recorded = None
+    own_id = None if recorded is None or request.fixed_id or request.incarnation else recorded.run.run_id
+    if own_id is not None:
+        request = replace(request, run_id=own_id)
     if recorded is not None:
         content = recorded.joined(content)
     if declared.upload is not None:
@@ -113,10 +116,9 @@ def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[st
     metadata = artifact.describe(request, content, sent, summary, results, relative, warn)
     whole = artifact.whole_folder(names, results, metadata, relative)
     model = model_artifact(request, snapshot, content, files, sent, declared.inputs, whole.name, warn)
-    about = {"config": metadata["config"], "provenance": metadata["provenance"]}
+    about = artifact.about_run(request, metadata)
     alone = request.format == OfflineRun.name
     replays, kept_here = ((), ()) if recorded is None else without_secrets(recorded.replays, secrets.files_with)
-    own_id = None if recorded is None or request.fixed_id or request.incarnation else recorded.run.run_id
     plan = Plan(
         path=request.path,
         format=request.format,
@@ -131,7 +133,7 @@ def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[st
         job_type=names.job_type,
         tags=_with_outcome(request, names),
         notes=names.notes,
-        run_id=own_id or request.run_id,
+        run_id=request.run_id,
         config=_with_own(request, snapshot, sent, relative, warn),
         summary=summary,
         history=history,
