@@ -58,8 +58,6 @@ class Tracked:
     root: RootSettings
     format: str
     due: float | None
-    mtime_ns: int
-    """Of the folder itself, when it was found."""
     trace: Trace | None = None
     looked: float = float("-inf")
     judgement: Judgement | None = None
@@ -133,8 +131,10 @@ class Intake:
         self._tracked: dict[str, Tracked] = {}
         self._agenda: list[tuple[float, str]] = []
         """When a folder is to be looked at again. What is not the folder's own ``due`` any more is passed over."""
-        self._unseen: list[tuple[int, str]] = []
-        """What was not looked at yet, the newest first: it is the likeliest to be alive."""
+        self._unseen: dict[str, int] = {}
+        """Folders that were found and not looked at yet, with the negative of their time: there may be very many."""
+        self._newest: list[tuple[int, str]] = []
+        """The same with the newest on top: it is the likeliest to be alive. What is not unseen any more is passed over."""
         self._waiting: dict[str, None] = {}
         self._holders = HolderMemory(tick)
         self._others = frozenset(root.path for root in roots)
@@ -229,6 +229,8 @@ class Intake:
 
     def settling(self, path: str | None = None) -> bool:
         """Whether something, or this folder, is about to be decided by time alone: settle, confirmation or crash grace."""
+        if (self._unseen and path is None) or path in self._unseen:
+            return True
         return any(
             tracked.judgement is None or tracked.judgement.verdict is Verdict.SETTLING
             for tracked in self._tracked.values()
@@ -257,6 +259,7 @@ class Intake:
         Also where it lies outside every root, or looks like no run at all, because a person named it: it is looked at in
         a rhythm until it is finished.
         """
+        self._unseen.pop(path, None)
         tracked = self._tracked.get(path)
         if tracked is None:
             root, run = self.root_of(path), self._store.by_path(path)
@@ -267,7 +270,7 @@ class Intake:
                 self._vanished(path)
                 return
             settings = RootSettings(path=path) if root is None else root.settings
-            tracked = self._tracked[path] = Tracked(path, settings, kind, None, found.mtime_ns)
+            tracked = self._tracked[path] = Tracked(path, settings, kind, None)
             if root is not None:
                 root.resting.pop(path, None)
         self._schedule(tracked, self._tick())
@@ -367,7 +370,7 @@ class Intake:
         while tops:
             top = tops.pop()
             # Directories between that are known have times of their own, which are compared one by one.
-            known = _AnyOf(root.resting, self._tracked, root.between)
+            known = _AnyOf(root.resting, self._tracked, self._unseen, root.between)
             # Listed first, watched then: what came between the two would be known to nobody.
             tops += [
                 found.path
@@ -392,15 +395,15 @@ class Intake:
             root.between[found.path] = -1 if age < COARSE else found.mtime_ns
             recent = found.path == root.settings.path or age < RECENT
             return recent and not self._is_watched(found.path) and self._watch(root, found.path)
-        if found.path in self._tracked or root.resting.get(found.path) == found.mtime_ns:
+        known = found.path in self._tracked or found.path in self._unseen
+        if known or root.resting.get(found.path) == found.mtime_ns:
             return False
         root.resting.pop(found.path, None)
         if root.between.pop(found.path, None) is not None:
             for path in [path for path in root.between if _is_at_or_below(path, found.path)]:
                 del root.between[path]
-        tracked = Tracked(found.path, root.settings, found.format, None, found.mtime_ns)
-        self._tracked[found.path] = tracked
-        self._schedule(tracked, self._tick())
+        self._unseen[found.path] = -found.mtime_ns
+        heapq.heappush(self._newest, (-found.mtime_ns, found.path))
         return False
 
     def _wake_up(self, path: str, root: RootWatch) -> None:
@@ -530,10 +533,7 @@ class Intake:
 
     def _set_due(self, tracked: Tracked, at: float) -> None:
         tracked.due = at
-        if tracked.looked > float("-inf"):
-            heapq.heappush(self._agenda, (at, tracked.path))
-        else:
-            heapq.heappush(self._unseen, (-tracked.mtime_ns, tracked.path))
+        heapq.heappush(self._agenda, (at, tracked.path))
 
     def _next_up(self) -> Tracked | None:
         """The folder to look at now, if there is one; its entry is taken off.
@@ -541,27 +541,25 @@ class Intake:
         What was looked at before comes first: of thousands of folders that are new at once, each is done with, and no
         longer watched and kept in mind, before many others are begun.
         """
-        tick = self._tick()
-        if self._next_look() > tick:
-            return None
-        if self._agenda and self._agenda[0][0] <= tick:
-            return self._tracked[heapq.heappop(self._agenda)[1]]
-        return self._tracked[heapq.heappop(self._unseen)[1]]
+        while (at := self._next_look()) <= self._tick():
+            if at > float("-inf"):
+                return self._tracked[heapq.heappop(self._agenda)[1]]
+            _, path = heapq.heappop(self._newest)
+            self.track(path)
+        return None
 
     def _next_look(self) -> float:
-        """When the next look is due; what is out of date is taken off on the way."""
+        """When the next look is due, with no end in the past for what is unseen; what is out of date is taken off."""
         while self._agenda:
             at, path = self._agenda[0]
             tracked = self._tracked.get(path)
             if tracked is not None and tracked.due == at:
                 break
             heapq.heappop(self._agenda)
-        while self._unseen:
-            tracked = self._tracked.get(self._unseen[0][1])
-            if tracked is not None and tracked.due is not None and tracked.looked == float("-inf"):
-                return float("-inf")
-            heapq.heappop(self._unseen)
-        return self._agenda[0][0] if self._agenda else float("inf")
+        due = self._agenda[0][0] if self._agenda else float("inf")
+        while self._newest and self._unseen.get(self._newest[0][1]) != self._newest[0][0]:
+            heapq.heappop(self._newest)
+        return float("-inf") if self._newest and due > self._tick() else due
 
     def _look_at(self, tracked: Tracked) -> None:
         tracked.due = None
@@ -830,6 +828,7 @@ class Intake:
 
     def _forget(self, path: str) -> None:
         self._tracked.pop(path, None)
+        self._unseen.pop(path, None)
         self._waiting.pop(path, None)
         root = self.root_of(path)
         if root is not None:
