@@ -1,6 +1,7 @@
 """The protocol without the SDK: keys, unknown operations, storage, pages, persistence, and the process."""
 
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from sandbox_sdk import Sdk, call, graphql
@@ -146,6 +148,21 @@ def test_a_put_is_checked(sandbox: Sandbox) -> None:
     assert call(url, "PUT", body, {"Content-MD5": md5}).status == 200
     file = sandbox.runs("sandbox", "puts")[0].files["dir/f.bin"]
     assert (file.size, file.md5) == (len(body), hashlib.md5(body, usedforsecurity=False).hexdigest())
+
+
+def test_a_put_that_is_refused_is_read_to_its_end(sandbox: Sandbox) -> None:
+    """A client that still sends when it is refused gets its answer, and its next request over the same connection too."""
+    _upsert(sandbox, project="refused")
+    url = urlsplit(_file_url(sandbox, "f.bin", "refused"))
+    connection = http.client.HTTPConnection(url.netloc, timeout=30)
+    for _ in range(3):
+        connection.request("PUT", url.path.replace("/put/", "/put/a"), bytes(20_000_000))
+        answer = connection.getresponse()
+        assert answer.status == 403
+        assert answer.read()
+    connection.request("PUT", url.path, b"here")
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def test_a_file_name_cannot_leave_the_run(sandbox: Sandbox) -> None:

@@ -43,6 +43,7 @@ class Request:
         headers: By lower-case name.
         body: Bytes, unpacked if they were sent with gzip.
         length: Bytes of the body on the wire.
+        unread: How many of them nobody has read yet.
         read: Reads the body of a put.
         operation: Name for faults and records.
         family: The group that the operation belongs to.
@@ -55,6 +56,7 @@ class Request:
     headers: Mapping[str, str]
     body: bytes = b""
     length: int = 0
+    unread: int = 0
     read: Reader | None = None
     operation: str = ""
     family: str = ""
@@ -313,7 +315,8 @@ class _Connection(BaseHTTPRequestHandler):
             return False
         request.length = int(length)
         if request.method == "PUT":
-            request.read = self._body_reader(None)
+            request.unread = request.length
+            request.read = self._body_reader(request, None)
             return True
         if request.length > MAX_BODY:
             self._send(Response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
@@ -325,14 +328,16 @@ class _Connection(BaseHTTPRequestHandler):
         request.body = gzip.decompress(body) if request.headers.get("content-encoding") == "gzip" else body
         return True
 
-    def _body_reader(self, bytes_per_second: int | None) -> Reader:
+    def _body_reader(self, request: Request, bytes_per_second: int | None) -> Reader:
         source = cast("Any", self.rfile)
 
         def read(buffer: memoryview) -> int:
             if bytes_per_second:
                 buffer = buffer[: max(bytes_per_second // 10, 1)]
                 self._pause(len(buffer) / bytes_per_second)
-            return int(source.readinto1(buffer))
+            count = int(source.readinto1(buffer[: request.unread]))
+            request.unread -= count
+            return count
 
         return read
 
@@ -350,7 +355,7 @@ class _Connection(BaseHTTPRequestHandler):
             case "slow":
                 if fault.delay and not active.wait(0):
                     active.wait(fault.delay)
-                request.read = self._body_reader(fault.bytes_per_second)
+                request.read = self._body_reader(request, fault.bytes_per_second)
                 return self._send(self._carry_out(request), fault.bytes_per_second)
             case "status" | "html":
                 self._drain(request)
@@ -365,17 +370,21 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _carry_out(self, request: Request) -> Response:
         try:
-            return self.server.handlers.handle(request)
+            response = self.server.handlers.handle(request)
+            # An answer to a put that was refused before it was read: a client that is still sending would be reset, and
+            # what it sends would be taken for its next request.
+            self._drain(request)
         except (ConnectionError, _AbortError):
             raise
         except Exception:  # noqa: BLE001  (the client gets an answer, whatever went wrong)
             _log.exception("sandbox: internal error in %s %s", request.method, request.path)
             return Response(HTTPStatus.INTERNAL_SERVER_ERROR, b'{"error":"internal server error"}')
+        return response
 
     def _drain(self, request: Request, limit: int | None = None) -> None:
         if request.read is None:
             return
-        left = request.length if limit is None else min(limit, request.length)
+        left = request.unread if limit is None else min(limit, request.unread)
         buffer = memoryview(bytearray(min(CHUNK, max(left, 1))))
         while left:
             count = request.read(buffer[: min(left, len(buffer))])
