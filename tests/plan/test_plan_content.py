@@ -16,7 +16,7 @@ from plan_makers import CONFIG, SAMPLE, Run, rules
 from wandb_outbox import __version__
 from wandb_outbox.errors import ConfigurationError
 from wandb_outbox.folder import snapshot
-from wandb_outbox.model import PlanWarning, RootRules
+from wandb_outbox.model import PlanWarning, RootRules, Severity
 from wandb_outbox.plan import plan_to_json
 from wandb_outbox.plan.jsonsafe import json_safe
 from wandb_outbox.plan.summary import within_limit
@@ -75,17 +75,63 @@ def test_the_sdk_neither_changes_nor_follows_what_the_configuration_says(tmp_pat
 
 
 def test_the_summary_is_counted_from_the_results(tmp_path: Path) -> None:
-    """As the reference script counts, for each sample by what it says itself."""
-    wrong = {**SAMPLE, "completed": False, "error": "x", "eval": {"exact_match": {"is_correct": False}}}
-    summary = Run(tmp_path).put("results.json", [SAMPLE, wrong]).plan().summary
-    assert summary == {
-        "total_samples": 2, "completed": 1, "completed_pct": 0.5, "errors": 1, "errors_pct": 0.5,
-        "exact_match/correct": 1, "exact_match/correct_pct": 0.5, "exact_match/incorrect": 1,
-        "exact_match/incorrect_pct": 0.5, "exact_match/accuracy": 0.5,
+    """As the upload script counts: completed is what has no error, and each sample's validity counts once."""
+    wrong = {**SAMPLE, "error": "x", "eval": {"exact_match": {"is_correct": False}}, "validity_scores": [1.0]}
+    cut = {**SAMPLE, "completed": False, "eval": {}, "validity_scores": [], "reasoning_steps": 5}
+    plan = Run(tmp_path).put("results.json", [SAMPLE, wrong, cut, {"index": 3}]).plan()
+    assert plan.summary == {
+        "total_samples": 4, "completed": 3, "completed_pct": 0.75, "errors": 1, "errors_pct": 0.25,
+        "exact_match/correct": 1, "exact_match/correct_pct": 0.25, "exact_match/incorrect": 1,
+        "exact_match/incorrect_pct": 0.25, "exact_match/accuracy": 0.25,
         "llm_judge/correct": 0, "llm_judge/correct_pct": 0.0, "llm_judge/incorrect": 1,
-        "llm_judge/incorrect_pct": 0.5, "llm_judge/accuracy": 0.0,
-        "avg_reasoning_steps_per_trajectory": 2.0, "avg_steps_per_trajectory": 2.0, "avg_validity_score": 0.5,
+        "llm_judge/incorrect_pct": 0.25, "llm_judge/accuracy": 0.0,
+        "avg_steps_per_trajectory": 3.0, "avg_validity_score": 0.75,
     }  # fmt: skip
+
+
+def test_what_the_experiment_counts_in_its_own_way_is_no_disagreement(tmp_path: Path) -> None:
+    """Its metrics.json counts the flag ``completed``, and averages all scores at once; another number is a warning."""
+    results = [SAMPLE, {**SAMPLE, "completed": False, "validity_scores": [1.0]}]
+    own = {"completed": 1, "completed_pct": 0.5, "avg_validity_score": 2 / 3}
+    run = Run(tmp_path).put("results.json", results).put("metrics.json", {**own, "no_answer_count": 1})
+    plan = run.plan()
+    assert {key: plan.summary[key] for key in own} == {"completed": 2, "completed_pct": 1.0, "avg_validity_score": 0.75}
+    assert plan.summary["no_answer_count"] == 1
+    ((rule, severity),) = [(each.rule, each.severity) for each in plan.warnings]
+    assert (rule, severity) == ("metrics-counted-otherwise", Severity.NOTE)
+    assert rules(run.put("metrics.json", {**own, "completed": 0}).plan()) == [
+        "metrics-counted-otherwise", "metrics-disagree"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scores", "average"),
+    [
+        ([[0.5, math.nan], [0.5]], "NaN"),
+        ([[math.inf], [0.5]], "Infinity"),
+        ([[math.inf], [-math.inf]], "NaN"),
+        ([[1e308, 1e308], [1e308]], "Infinity"),
+        ([[None], [0.5, None]], 0.5),
+        ([["no", True, {}], [1]], 1.0),
+        ([[10**400], [3]], 3.0),
+    ],
+)
+def test_odd_scores_are_averaged_as_floats_are(tmp_path: Path, scores: list[Any], average: object) -> None:
+    """NaN and the infinities are not hidden; what is no number does not count."""
+    results = json.dumps([{"validity_scores": each} for each in scores])
+    assert Run(tmp_path).put("results.json", results).plan().summary["avg_validity_score"] == average
+
+
+@pytest.mark.parametrize(
+    ("results", "counted"), [("[]", True), (" [ ]\n", True), ("", False), ("{}", False), ("[", False)]
+)
+def test_no_samples_are_counted_where_it_is_known_that_there_are_none(
+    tmp_path: Path, results: str, counted: bool
+) -> None:
+    """An empty list is no samples; a file that cannot be read says nothing."""
+    plan = Run(tmp_path).put("results.json", results).plan()
+    zeros = {"total_samples": 0, "completed": 0, "completed_pct": 0.0, "errors": 0, "errors_pct": 0.0}
+    assert plan.summary == (zeros if counted else {})
 
 
 def test_older_results_are_counted_by_their_own_fields(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plan_makers import SAMPLE, Run
+from upload_script import numbers, numbers_before
 
 from wandb_outbox.model import RootRules
 from wandb_outbox.plan import plan_to_json
@@ -74,3 +76,35 @@ def test_every_cell_of_a_table_is_a_scalar(samples: list[dict[str, Any]]) -> Non
         for row in table.rows:
             assert len(row) == len(table.columns)
             assert all(cell is None or isinstance(cell, str | int | float) for cell in row)
+
+
+def _optional(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=keys)
+
+
+SCORES = st.none() | st.floats(0, 1)
+JUDGED = st.dictionaries(
+    st.sampled_from(["exact_match", "llm_judge_a/b"]),
+    _optional(is_correct=st.none() | st.booleans(), label=st.sampled_from([0, 1, None])),
+)
+TODAY = _optional(
+    error=st.just("x"), completed=st.booleans(), reasoning_steps=st.integers(0, 9), steps=st.just(["x"] * 3),
+    validity_scores=st.none() | st.lists(SCORES, max_size=4),
+    eval=JUDGED.map(lambda said: {name: {"is_correct": None, **each} for name, each in said.items()}),
+)  # fmt: skip
+BEFORE = _optional(
+    error=st.just("x"), metadata=_optional(steps=st.integers(0, 9), avg_validity_score=st.floats(0, 1)),
+    eval=st.dictionaries(st.sampled_from(["judge"]), _optional(label=st.sampled_from([0, 1, None, "Correct", "Wrong"]))),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.tuples(st.just(numbers), st.lists(TODAY, max_size=6)) | st.tuples(st.just(numbers_before), st.lists(BEFORE)))
+def test_the_summary_is_what_the_upload_script_counts(counted: tuple[Any, list[dict[str, Any]]]) -> None:
+    """The same keys with the same values, for results of today and for those of the guide's days."""
+    script, results = counted
+    with tempfile.TemporaryDirectory() as root:
+        summary = Run(Path(root)).put("results.json", results).plan().summary
+    expected = script(results)
+    assert summary.keys() == expected.keys()
+    assert summary == pytest.approx(expected)

@@ -283,29 +283,34 @@ def _withheld(request: PlanRequest, snapshot: Snapshot, secrets: Secrets, warn: 
     return withheld
 
 
-def _samples(content: Content, warn: Warn) -> tuple[dict[str, JsonValue], PlannedTable | None]:
+def _samples(content: Content, warn: Warn) -> tuple[ResultsSummary | None, PlannedTable | None]:
     """One pass over the samples for both the counts and the table: the file may be larger than memory."""
     if content.samples is None:
-        return {}, None
+        return None, None
     counts = ResultsSummary()
+    unread: list[PlanWarning] = []
     table = TableBuilder(SAMPLES, content.samples.name)
-    for row in content.samples.rows(warn):
+    for row in content.samples.rows(unread.append):
         counts.add(row)
         table.add(row)
-    return (counts.values() if counts.total else {}), table.build(warn)
+    for each in unread:
+        warn(each)
+    # A whole list without samples counts as none of each; of one that cannot be read nobody knows.
+    return (counts if counts.total or not unread else None), table.build(warn)
 
 
 def _summary(
     request: PlanRequest,
     content: Content,
     declared: Declaration,
-    counted: Mapping[str, JsonValue],
+    counted: ResultsSummary | None,
     last: Mapping[str, JsonValue],
     table: PlannedTable | None,
     recorded: Recorded | None,
     warn: Warn,
 ) -> dict[str, JsonValue]:
-    summary = merged(counted, content.metrics, content.metrics_file or "the metrics", warn)
+    values, own = ({}, {}) if counted is None else (counted.values(), counted.experiments_own())
+    summary = merged(values, content.metrics, content.metrics_file or "the metrics", warn, own)
     summary = merged(summary, declared.summary, DECLARATION, warn)
     if recorded is not None:
         summary = merged(summary, recorded_summary(recorded.run), "the offline run", warn)

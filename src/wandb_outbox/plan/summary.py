@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from wandb_outbox.formats.content import Warn, warning
-from wandb_outbox.model import JsonValue
+from wandb_outbox.model import JsonValue, PlanWarning, Severity
 from wandb_outbox.plan.jsonsafe import json_safe
 
 MAX_SUMMARY = 5_000_000
@@ -17,60 +18,62 @@ _RESERVED = frozenset({"_wandb", "_step", "_runtime", "_timestamp"})
 _OURS = "outbox/"
 """What the outbox writes into a summary about the delivery itself begins so."""
 _SAME = 1e-6
+_TOO_LARGE = 10**300
 _NAMED = 5
 
 
 class ResultsSummary:
     """Counts over the samples, as the experiments' own upload script counts them.
 
-    Results of today say ``completed`` and ``is_correct``; older ones say ``error`` and ``label``, and keep steps and
-    validity under ``metadata``. Each sample is counted by what it says itself.
+    A sample without ``error`` is completed, steps are averaged over the samples, and validity over each sample's own
+    average. Results of today say ``is_correct``, ``reasoning_steps`` and ``validity_scores``; older ones say ``label``,
+    and keep steps and validity under ``metadata``. Each sample is counted by what it says itself.
     """
 
     def __init__(self) -> None:
         self.total = 0
-        self.completed = 0
         self.errors = 0
+        self._flagged = 0
+        self._flags = 0
         self._correct: dict[str, int] = {}
         self._incorrect: dict[str, int] = {}
         self._steps: list[float] = []
-        self._old_steps: list[float] = []
         self._validity: list[float] = []
-        self._old_validity: list[float] = []
+        self._scores: list[float] = []
 
     def add(self, row: Mapping[str, JsonValue]) -> None:
         """Count one sample."""
         self.total += 1
-        failed = "error" in row
-        self.errors += failed
-        self.completed += bool(row["completed"]) if "completed" in row else not failed
+        self.errors += "error" in row
+        self._flags += "completed" in row
+        self._flagged += bool(row.get("completed"))
         evaluations = row.get("eval")
         for name, said in evaluations.items() if isinstance(evaluations, Mapping) else ():
             if isinstance(said, Mapping):
                 right = _is_correct(said)
                 self._correct[name] = self._correct.get(name, 0) + right
                 self._incorrect[name] = self._incorrect.get(name, 0) + (not right)
-        scores = row.get("validity_scores")
-        valid = [score for score in scores if _is_number(score)] if isinstance(scores, list) else []
-        if valid:
-            self._validity.extend(valid)
-            steps = row.get("steps")
-            count = row.get("reasoning_steps", len(steps) if isinstance(steps, list) else None)
-            if _is_number(count):
-                self._steps.append(float(count))
         old = row.get("metadata")
-        if isinstance(old, Mapping):
-            for key, values in (("steps", self._old_steps), ("avg_validity_score", self._old_validity)):
-                if _is_number(old.get(key)):
-                    values.append(float(old[key]))
+        before = old if isinstance(old, Mapping) else {}
+        steps = row.get("reasoning_steps", before.get("steps"))
+        if _is_number(steps):
+            self._steps.append(float(steps))
+        listed = row.get("validity_scores")
+        scores = [float(score) for score in listed if _is_number(score)] if isinstance(listed, list) else []
+        if scores:
+            self._scores += scores
+            self._validity.append(_mean(scores))
+        elif _is_number(validity := before.get("avg_validity_score")):
+            self._validity.append(float(validity))
 
     def values(self) -> dict[str, JsonValue]:
         """The counts by their names in the summary; shares are between 0 and 1."""
         total = self.total
+        completed = total - self.errors
         found: dict[str, JsonValue] = {
             "total_samples": total,
-            "completed": self.completed,
-            "completed_pct": _share(self.completed, total),
+            "completed": completed,
+            "completed_pct": _share(completed, total),
             "errors": self.errors,
             "errors_pct": _share(self.errors, total),
         }
@@ -82,20 +85,35 @@ class ResultsSummary:
             found[f"{name}/incorrect_pct"] = _share(incorrect, total)
             found[f"{name}/accuracy"] = _share(correct, total)
         if self._steps:
-            found["avg_reasoning_steps_per_trajectory"] = _mean(self._steps)
-        if self._steps or self._old_steps:
-            found["avg_steps_per_trajectory"] = _mean(self._old_steps or self._steps)
-        if self._validity or self._old_validity:
-            found["avg_validity_score"] = _mean(self._old_validity or self._validity)
+            found["avg_steps_per_trajectory"] = _mean(self._steps)
+        if self._validity:
+            found["avg_validity_score"] = _mean(self._validity)
+        return found
+
+    def experiments_own(self) -> dict[str, JsonValue]:
+        """What the experiment itself counts otherwise: completed by that flag, validity over all scores at once."""
+        found: dict[str, JsonValue] = {}
+        if self._flags:
+            found |= {"completed": self._flagged, "completed_pct": _share(self._flagged, self.total)}
+        if self._scores:
+            found["avg_validity_score"] = _mean(self._scores)
         return found
 
 
 def merged(
-    counted: Mapping[str, JsonValue], recorded: Mapping[str, JsonValue] | None, recorded_in: str, warn: Warn
+    counted: Mapping[str, JsonValue],
+    recorded: Mapping[str, JsonValue] | None,
+    recorded_in: str,
+    warn: Warn,
+    experiments_own: Mapping[str, JsonValue] = MappingProxyType({}),
 ) -> dict[str, JsonValue]:
-    """The counted values, and every recorded one that was not counted. Where they disagree, the counted one wins."""
+    """The counted values, and every recorded one that was not counted. Where they disagree, the counted one wins.
+
+    A recorded value that is one of ``experiments_own`` does not disagree: it is counted in another way.
+    """
     summary = {str(key): json_safe(value) for key, value in counted.items()}
     differing: list[str] = []
+    otherwise: list[str] = []
     for name, value in (recorded or {}).items():
         key = json_safe(name)
         if is_reserved(key):
@@ -106,7 +124,11 @@ def merged(
         if key not in summary:
             summary[key] = safe
         elif not _agree(summary[key], safe):
-            differing.append(f"{key} ({summary[key]} counted, {_brief(safe)} recorded)")
+            known = key in experiments_own and _agree(json_safe(experiments_own[key]), safe)
+            (otherwise if known else differing).append(f"{key} ({summary[key]} counted, {_brief(safe)} recorded)")
+    if otherwise:
+        words = f"{recorded_in} counts in its own way, the summary in that of the upload script: {', '.join(otherwise)}"
+        warn(PlanWarning("metrics-counted-otherwise", Severity.NOTE, words))
     if differing:
         more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
         named = ", ".join(differing[:_NAMED])
@@ -149,8 +171,10 @@ def _is_correct(said: Mapping[str, JsonValue]) -> bool:
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
-    """A finite number of a size that can be summed."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    """Any number but an integer that no float can hold: NaN makes the whole average NaN, as it does for the script."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < _TOO_LARGE
+    return isinstance(value, float)
 
 
 def _share(part: int, total: int) -> float:
@@ -159,7 +183,11 @@ def _share(part: int, total: int) -> float:
 
 def _mean(values: Iterable[float]) -> float:
     collected = list(values)
-    return math.fsum(collected) / len(collected)
+    try:
+        return math.fsum(collected) / len(collected)
+    except (OverflowError, ValueError):
+        # Finite numbers with an infinite sum, or infinities of both signs, which is NaN.
+        return sum(collected) / len(collected)
 
 
 def _agree(one: JsonValue, other: JsonValue) -> bool:
