@@ -12,9 +12,10 @@ import pytest
 from format_makers import CONFIG, HOST, RANGE, SAMPLE, RunFolder, llm_tts
 
 from wandb_outbox.folder import snapshot
-from wandb_outbox.formats import Content, read
+from wandb_outbox.formats import Content, evidence, read
 from wandb_outbox.formats.yamlfile import parse
 from wandb_outbox.model import PlanWarning
+from wandb_outbox.plan.jsonsafe import json_safe
 
 
 def _read(folder: RunFolder, name: str = "llm-tts") -> Content:
@@ -51,7 +52,9 @@ def test_the_configuration_is_read_unresolved(tmp_path: Path, monkeypatch: pytes
 )
 def test_what_omegaconf_refuses_is_read_all_the_same(text: str, expected: object) -> None:
     """Broken interpolations and doubled keys are read with the same idea of numbers."""
-    assert parse(text) == expected
+    objects: list[str] = []
+    assert parse(text, objects.append) == expected
+    assert objects == []
 
 
 @pytest.mark.parametrize(
@@ -301,8 +304,104 @@ def test_the_newest_results_of_the_harness_are_read(tmp_path: Path) -> None:
     found = {"results": {"gsm8k": {"acc,none": 0.5, "alias": "gsm8k"}}, "config": {"model": "hf"}}
     folder = RunFolder(tmp_path).put("results_2025-12-03T10-00-00.json", {})
     content = _read(folder.put("results_2025-12-03T11-00-00.json", found), "lm-eval")
-    assert content.metrics == {"gsm8k/acc": 0.5, "gsm8k/alias": "gsm8k"}
+    assert content.metrics == {"gsm8k/acc": 0.5}
     assert content.config == {"model": "hf"}
+
+
+def test_the_harness_says_how_its_numbers_came_about(tmp_path: Path) -> None:
+    """Its version, its shots, its samples; what it prints as blank, and the tasks' names, are no metrics."""
+    tasks = {
+        "gsm8k": {
+            "exact_match,strict-match": 0.5,
+            "alias": " - gsm8k",
+            " ": " ",
+            "exact_match_stderr,strict-match": "N/A",
+        }
+    }
+    found = {"results": tasks, "config": {"model": "hf"}, "git_hash": "0123abc", "n-shot": {"gsm8k": 5}, "date": 9}
+    content = _read(RunFolder(tmp_path).put("results_2025-12-03T10-00-00.json", found), "lm-eval")
+    assert content.metrics == {"gsm8k/exact_match,strict-match": 0.5}
+    assert content.config == {"git_hash": "0123abc", "n-shot": {"gsm8k": 5}, "model": "hf"}
+
+
+def _state(step: int, **more: Any) -> dict[str, Any]:
+    log = [{"step": each, "loss": 1 / each} for each in range(10, step + 1, 10)]
+    return {"global_step": step, "max_steps": 110, "log_history": [*log, *more.pop("log", [])], **more}
+
+
+def test_a_training_that_saved_no_state_at_the_top_is_read_from_its_newest_checkpoint(tmp_path: Path) -> None:
+    """By number, not by letters; the state at the top goes before."""
+    folder = RunFolder(tmp_path)
+    for step in (20, 110, 100):
+        folder.put(f"checkpoint-{step}/trainer_state.json", _state(step)).put(
+            f"checkpoint-{step}/config.json", {"n": step}
+        )
+    content = _read(folder, "hf-trainer")
+    assert [row["_step"] for row in content.history] == list(range(10, 111, 10))
+    assert (content.config["max_steps"], content.config["model_config"]) == (110, {"n": 110})
+    assert content.run_files == ("checkpoint-110/trainer_state.json",)
+    said = evidence("hf-trainer", str(folder.path), snapshot(str(folder.path)))
+    assert said.done == "checkpoint-110/trainer_state.json says step 110 of 110"
+    assert len(_read(folder.put("trainer_state.json", _state(30)), "hf-trainer").history) == 3
+
+
+@pytest.mark.parametrize("format", ["hf-trainer", "plain", "hydra"])
+def test_what_a_training_logs_at_its_end_is_no_curve(tmp_path: Path, format: str) -> None:  # noqa: A002
+    """Its run time and the like are metrics under their own names, as the Trainer's callback has it; results win."""
+    end = {"step": 10, "train_runtime": 2.5, "train_loss": 0.5, "total_flos": 7, "epoch": 1.0}
+    folder = RunFolder(tmp_path).put("trainer_state.json", _state(10, log=[end]))
+    content = _read(
+        folder.put("all_results.json", {"train_loss": 0.25}).put("metrics.json", {"train_loss": 0.25}), format
+    )
+    assert content.history == (
+        {"train/global_step": 10, "train/loss": 0.1, "train/epoch": 1.0, "_step": 10},
+    )  # fmt: skip
+    assert content.metrics == {"train_runtime": 2.5, "train_loss": 0.25, "total_flos": 7}
+
+
+OBJECTS = {
+    "!!python/tuple [1, 2]": [1, 2],
+    "!!python/name:torch.optim.Adam ''": "torch.optim.Adam",
+    "!!python/object:argparse.Namespace {lr: 1e-3}": {"lr": 0.001},
+    "!!python/complex 1+2j": "1+2j",
+    "!!python/object/apply:pathlib.PosixPath [data, x]": "data/x",
+    "!mine 0.5": 0.5,
+    "!mine '0.5'": "0.5",
+    "!!python/object/apply:numpy.core.multiarray.scalar [!!python/object/apply:numpy.dtype "
+    "{args: [f8, false, true], state: !!python/tuple [3, <, null]}, !!binary AAAAAAAA4D8=]": 0.5,
+    "!!python/object/apply:numpy._core.multiarray.scalar [!!python/object/apply:numpy.dtype "
+    "{args: [i4, false, true], state: !!python/tuple [3, '>', null]}, !!binary AAAABw==]": 7,
+    "!!python/object/apply:numpy.core.multiarray.scalar [a, dtype, here]": ["a", "dtype", "here"],
+}
+
+
+@pytest.mark.parametrize("text", OBJECTS)
+def test_objects_in_a_configuration_are_their_plain_parts(tmp_path: Path, text: str) -> None:
+    """No object is made of them, the rest of the configuration is not lost, and it is said."""
+    folder = RunFolder(tmp_path).put("hparams.yaml", f"lr: 1e-3\nodd: {text}\n")
+    content = _read(folder, "plain")
+    assert json_safe(content.config) == {"lr": 0.001, "odd": OBJECTS[text]}
+    told = [each.rule for each in content.warnings]
+    # OmegaConf itself reads paths.
+    assert told == ([] if "/tuple [1" in text or "pathlib" in text else ["config-objects"])
+
+
+def test_lightning_keeps_its_configuration_beside_its_history(tmp_path: Path) -> None:
+    """That of the version whose history is taken."""
+    folder = RunFolder(tmp_path)
+    for version in (2, 10):
+        folder.put(f"lightning_logs/version_{version}/metrics.csv", "step,v\n0,1\n")
+        folder.put(f"lightning_logs/version_{version}/hparams.yaml", f"version: {version}\n")
+    content = _read(folder, "plain")
+    assert (content.config, content.config_file) == ({"version": 10}, "lightning_logs/version_10/hparams.yaml")
+
+
+def test_the_csv_of_spreadsheets_and_pandas_is_a_history(tmp_path: Path) -> None:
+    """With a byte order mark before the quote, and with steps that became floats."""
+    text = '\ufeff"step","a, b"\n0.0,"1"\n1.0,"x, y"\n'
+    rows, warnings = _curve(RunFolder(tmp_path).put("metrics.csv", text))
+    assert [(row["_step"], row["a, b"]) for row in rows] == [(0, 1), (1, "x, y")]
+    assert warnings == []
 
 
 def test_a_plain_folder_brings_the_usual_files(tmp_path: Path) -> None:

@@ -308,6 +308,7 @@ def test_a_sweep_is_a_group() -> None:
     config = _config("baseline", VLLM)
     assert _decide(config, "multirun", "2025-12-03", "10-00-00", "7").group == "multirun-2025-12-03-10-00-00"
     assert _decide(config, "sweeps", "mine", "lr=1", sweep=True).group == "multirun-sweeps-mine"
+    assert _decide(config, "multirun", "2025-12-03", "lr=1", sweep=True).group == "multirun-2025-12-03"
     assert _decide(config, "2025-12-03", "10-00-00").group is None
     assert _decide(config, "2025-12-03", "10-00-00", "7", recorded_group="g").group == "g"
 

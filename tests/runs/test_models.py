@@ -127,6 +127,16 @@ def test_a_model_that_is_not_there_is_said(tmp_path: Path, log_model: str, made:
     assert any(each.rule == "model-not-found" and words in each.message for each in plan.warnings)
 
 
+def test_the_state_of_a_checkpoint_is_sent_where_there_is_no_other(place: Place) -> None:
+    """The history is read from it, so it is no weight; the model that it names as the best can be asked for."""
+    folder = trained(place.root / "x")
+    (folder / "trainer_state.json").unlink()
+    receipt = place.deliver(folder, log_model="best")
+    there = set(bytes_on_server(artifact_of(place, receipt)))
+    assert {name for name in there if name.startswith("checkpoint-")} == {"checkpoint-20/trainer_state.json"}
+    assert [bytes_on_server(each)["model.safetensors"] for each in models(place)] == [b"weights of 20"]
+
+
 def test_weights_that_outbox_yaml_declares_are_sent(tmp_path: Path) -> None:
     """What the experiment itself names as an artifact is sent, whatever the root says."""
     folder = trained(tmp_path / "x")

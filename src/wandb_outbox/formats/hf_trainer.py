@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import ClassVar
 
 from wandb_outbox.errors import Rejected
 from wandb_outbox.folder import read_file
 from wandb_outbox.formats.common import ended_at, run_files, started_at
 from wandb_outbox.formats.content import Content, Warn
-from wandb_outbox.formats.history import trainer_history
+from wandb_outbox.formats.history import trainer_history, trainer_totals
 from wandb_outbox.formats.jsonfile import decode_plainly, read_object
 from wandb_outbox.formats.logfile import logged_traceback, top_level_logs
-from wandb_outbox.model import FormatEvidence, JsonValue, PlanWarning, Snapshot
+from wandb_outbox.model import FileStat, FormatEvidence, JsonValue, PlanWarning, Snapshot
 
 STATE = "trainer_state.json"
 MODEL_CONFIG = "config.json"
@@ -22,6 +22,7 @@ _RESULTS = ("all_results.json", "train_results.json")
 _PARTS = ("train_results.json", "eval_results.json", "predict_results.json", "test_results.json")
 _MAX_READ = 4 * 1024 * 1024
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
+_STATE_OF_CHECKPOINT = re.compile(r"checkpoint-(\d+)/trainer_state\.json")
 _WEIGHTS = re.compile(
     r".*\.(?:safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)|(?:model|pytorch_model|adapter_model)[^/]*\.index\.json"
 )
@@ -62,23 +63,35 @@ class HfTrainer:
     def read(self, path: str, snapshot: Snapshot) -> Content:
         """Settings, final metrics, and the log history with its steps."""
         warnings: list[PlanWarning] = []
-        state = read_object(path, snapshot, STATE, warnings.append, "unreadable-trainer-state") or {}
+        state_file = state_of(snapshot.files)
+        state = read_object(path, snapshot, state_file, warnings.append, "unreadable-trainer-state") or {}
         config: dict[str, JsonValue] = {key: state[key] for key in _SETTINGS if state.get(key) is not None}
-        model = read_object(path, snapshot, MODEL_CONFIG, warnings.append, "unreadable-config")
+        model_file = MODEL_CONFIG if snapshot.file(MODEL_CONFIG) else state_file.replace(STATE, MODEL_CONFIG)
+        model = read_object(path, snapshot, model_file, warnings.append, "unreadable-config")
         if model is not None:
             config["model_config"] = model
         logs = top_level_logs(snapshot)
         return Content(
             config=config,
-            config_file=STATE,
-            metrics=_final_metrics(path, snapshot, warnings.append),
+            config_file=state_file,
+            metrics={**trainer_totals(state), **(_final_metrics(path, snapshot, warnings.append) or {})} or None,
             metrics_file=_RESULTS[0],
             history=trainer_history(state),
             started_at=started_at(path, snapshot, logs[0] if logs else None),
             ended_at=ended_at(snapshot),
-            run_files=run_files(snapshot, (*_RESULTS, *_PARTS, STATE, MODEL_CONFIG)),
+            run_files=run_files(snapshot, (*_RESULTS, *_PARTS, state_file, MODEL_CONFIG)),
             warnings=tuple(warnings),
         )
+
+
+def state_of(files: Iterable[FileStat]) -> str:
+    """The Trainer's state: of the folder itself, or, as long as it was not saved there, of the newest checkpoint.
+
+    The Trainer writes it into every checkpoint, and at the top only when the script calls ``save_state``.
+    """
+    names = {file.path for file in files}
+    numbers = [int(found[1]) for name in names if (found := _STATE_OF_CHECKPOINT.fullmatch(name))]
+    return STATE if STATE in names or not numbers else f"checkpoint-{max(numbers)}/{STATE}"
 
 
 def is_checkpoint(name: str) -> bool:
@@ -111,10 +124,11 @@ def _small_object(path: str, snapshot: Snapshot, name: str) -> dict[str, JsonVal
 
 
 def _done_by_steps(path: str, snapshot: Snapshot) -> str | None:
-    state = _small_object(path, snapshot, STATE) or {}
+    name = state_of(snapshot.files)
+    state = _small_object(path, snapshot, name) or {}
     step, last = state.get("global_step"), state.get("max_steps")
     if isinstance(step, int) and isinstance(last, int) and 0 < last <= step:
-        return f"{STATE} says step {step} of {last}"
+        return f"{name} says step {step} of {last}"
     return None
 
 

@@ -21,6 +21,11 @@ SAMPLE_METRICS = "sample_metrics.jsonl"
 SAMPLE_INDEX = "sample_index"
 TRAINER_STATE = "trainer_state.json"
 CSV_METRICS = "metrics.csv"
+HPARAMS = "hparams.yaml"
+TRAINER_TOTALS = frozenset(
+    {"train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"}
+)
+"""What the Trainer logs once, at its end: its W&B callback puts these into the summary, under their own names."""
 
 MAX_ROW = 1024 * 1024
 """Bytes. W&B drops larger rows, and a row of 20 MB takes the summary with it."""
@@ -41,6 +46,11 @@ def found_history(path: str, snapshot: Snapshot, warn: Warn) -> tuple[Row, ...]:
     return rows or csv_history(path, snapshot, warn)
 
 
+def found_totals(path: str, snapshot: Snapshot) -> Row:
+    """What a Trainer in such a folder says of its whole training; what is wrong with the file is told of its history."""
+    return trainer_totals(read_object(path, snapshot, TRAINER_STATE, lambda _: None, "unreadable-trainer-state") or {})
+
+
 def csv_history(path: str, snapshot: Snapshot, warn: Warn) -> tuple[Row, ...]:
     """The rows of Lightning's ``CSVLogger``: ``metrics.csv`` at the top, or that of the newest ``version_N``.
 
@@ -54,7 +64,9 @@ def csv_history(path: str, snapshot: Snapshot, warn: Warn) -> tuple[Row, ...]:
     broken = 0
     cut = False
     with open_file(path, name) as file:
-        lines = csv.reader(line.decode("utf-8", "replace") for line, _ in _lines(file) if line is not None)
+        # Excel and PowerShell begin a CSV with a mark that would hide the quote behind it.
+        texts = (line.decode("utf-8-sig", "replace") for line, _ in _lines(file) if line is not None)
+        lines = csv.reader(texts)
         try:
             header = [column.strip() for column in next(lines, [])]
             for place, cells in enumerate(lines):
@@ -91,6 +103,12 @@ def _csv_name(snapshot: Snapshot, warn: Warn) -> str | None:
         message = f"the history is that of {versions[-1][1]}, the newest; in the artifact only: {others}"
         warn(warning("history-of-several", message))
     return versions[-1][1]
+
+
+def hparams_of(snapshot: Snapshot) -> tuple[str, ...]:
+    """Where Lightning keeps the configuration of the history that is taken: beside it."""
+    name = _csv_name(snapshot, lambda _: None)
+    return () if name is None else (name.replace(CSV_METRICS, HPARAMS),)
 
 
 def jsonl_history(path: str, snapshot: Snapshot, name: str, index_key: str, warn: Warn) -> tuple[Row, ...]:
@@ -143,8 +161,21 @@ def trainer_history(state: Row) -> tuple[Row, ...]:
         step = _index(entry, "step") if isinstance(entry, dict) else None
         if step is not None:
             row = by_step.setdefault(step, {"train/global_step": step})
-            row.update({_callback_name(key): value for key, value in _scalars(entry).items() if key != "step"})
+            row.update(
+                {
+                    _callback_name(key): value
+                    for key, value in _scalars(entry).items()
+                    if key != "step" and key not in TRAINER_TOTALS
+                }
+            )
     return tuple({**by_step[step], "_step": step} for step in sorted(by_step)[:MAX_ROWS])
+
+
+def trainer_totals(state: Row) -> Row:
+    """What the ``log_history`` says of the whole training, for the summary."""
+    log = state.get("log_history")
+    entries = [entry for entry in log if isinstance(entry, dict)] if isinstance(log, list) else []
+    return {key: value for entry in entries for key, value in _scalars(entry).items() if key in TRAINER_TOTALS}
 
 
 def _callback_name(key: str) -> str:
@@ -186,6 +217,8 @@ def _steps(indices: list[int | None], count: int) -> Iterable[int]:
 
 def _index(row: Row, key: str) -> int | None:
     value = row.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas writes a column of steps as 0.0, 1.0 once one of them was missing
     # W&B's steps are 64-bit integers that are not negative.
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
 

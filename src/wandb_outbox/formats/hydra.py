@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from wandb_outbox.formats.common import as_config, ended_at, run_files, started_at, text_or_none
 from wandb_outbox.formats.content import Content, Warn
-from wandb_outbox.formats.history import found_history
+from wandb_outbox.formats.history import found_history, found_totals
 from wandb_outbox.formats.jsonfile import read_object
 from wandb_outbox.formats.logfile import logged_traceback, top_level_logs
 from wandb_outbox.formats.yamlfile import read_yaml
@@ -66,7 +66,7 @@ class Hydra:
         return Content(
             config=folder.config,
             config_file=CONFIG,
-            metrics=metrics,
+            metrics={**found_totals(path, snapshot), **(metrics or {})} or None,
             metrics_file=METRICS,
             history=found_history(path, snapshot, warnings.append),
             project=folder.project,

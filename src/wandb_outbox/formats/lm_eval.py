@@ -23,6 +23,13 @@ _TIMESTAMP = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 _RESULTS = re.compile(rf"results_({_TIMESTAMP})\.json")
 _SAMPLES = re.compile(rf"samples_(.+)_({_TIMESTAMP})\.jsonl")
 _MAX_READ = 4 * 1024 * 1024
+_FACTS = (
+    "model_name", "git_hash", "lm_eval_version", "transformers_version", "versions", "n-shot", "n-samples", "chat_template_sha",
+    "system_instruction_sha", "max_length",
+)  # fmt: skip
+"""What the harness says beside its own configuration of how the numbers came about."""
+_NO_METRIC = ("alias", "name", "sample_len")
+_NOTHING = "N/A"
 
 
 class LmEval:
@@ -49,7 +56,10 @@ class LmEval:
         config = found.get("config")
         began = found.get("date")
         return Content(
-            config=dict(config) if isinstance(config, dict) else {},
+            config={
+                **{key: found[key] for key in _FACTS if found.get(key) is not None},
+                **(config if isinstance(config, dict) else {}),
+            },
             config_file=name,
             metrics=_metrics(found.get("results")),
             metrics_file=name,
@@ -119,7 +129,10 @@ def _tasks(value: JsonValue) -> Collection[str]:
 
 
 def _metrics(results: JsonValue) -> dict[str, JsonValue] | None:
-    """``{"gsm8k": {"exact_match,strict-match": 0.7}}`` as ``gsm8k/exact_match,strict-match``; ``,none`` left out."""
+    """``{"gsm8k": {"exact_match,strict-match": 0.7}}`` as ``gsm8k/exact_match,strict-match``; ``,none`` left out.
+
+    Beside its metrics a task has its name, and blanks where the harness prints none.
+    """
     if not isinstance(results, dict):
         return None
     return {
@@ -127,4 +140,5 @@ def _metrics(results: JsonValue) -> dict[str, JsonValue] | None:
         for task, metrics in results.items()
         if isinstance(metrics, dict)
         for metric, value in metrics.items()
+        if metric.strip() and metric not in _NO_METRIC and value != _NOTHING
     }

@@ -8,7 +8,7 @@ from typing import ClassVar
 from wandb_outbox.formats.common import ended_at, run_files, started_at
 from wandb_outbox.formats.content import Content
 from wandb_outbox.formats.declaration import DECLARATION
-from wandb_outbox.formats.history import found_history
+from wandb_outbox.formats.history import found_history, found_totals, hparams_of
 from wandb_outbox.formats.hydra import METRICS, RUN_FILES
 from wandb_outbox.formats.jsonfile import read_object
 from wandb_outbox.formats.logfile import logged_traceback, top_level_logs
@@ -39,11 +39,12 @@ class Plain:
         """A configuration, metrics, and metrics over time, where files of the usual names are there."""
         warnings: list[PlanWarning] = []
         config_file, config = _config(path, snapshot, warnings)
+        metrics = read_object(path, snapshot, METRICS, warnings.append, "unreadable-metrics")
         logs = top_level_logs(snapshot)
         return Content(
             config=config,
             config_file=config_file,
-            metrics=read_object(path, snapshot, METRICS, warnings.append, "unreadable-metrics"),
+            metrics={**found_totals(path, snapshot), **(metrics or {})} or None,
             metrics_file=METRICS,
             history=found_history(path, snapshot, warnings.append),
             started_at=started_at(path, snapshot, logs[0] if logs else None),
@@ -54,7 +55,7 @@ class Plain:
 
 
 def _config(path: str, snapshot: Snapshot, warnings: list[PlanWarning]) -> tuple[str | None, dict[str, JsonValue]]:
-    for name in _CONFIGS:
+    for name in (*_CONFIGS, *hparams_of(snapshot)):
         if snapshot.file(name) is None:
             continue
         if name.endswith(".json"):

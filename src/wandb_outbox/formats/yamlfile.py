@@ -7,6 +7,8 @@ An interpolation is never resolved: ``${oc.env:WANDB_API_KEY}`` would put the up
 from __future__ import annotations
 
 import re
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +21,14 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_NODES = 50_000
 """With aliases expanded: a bomb of nine lines of ten aliases each would be 10^9."""
 MAX_DEPTH = 64
+
+_NAMED = 5
+_YAML = "tag:yaml.org,2002:"
+_NUMPY_SCALAR = "multiarray.scalar"
+_NUMPY_CODES = {
+    "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f2": "e",
+    "f4": "f", "f8": "d",
+}  # fmt: skip
 
 # PyYAML (YAML 1.1) takes 1e-3 for a string; Hydra, which wrote the file, means a number.
 _FLOAT_WITHOUT_POINT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*[eE][-+]?[0-9]+")
@@ -53,16 +63,29 @@ def read_yaml(path: str, snapshot: Snapshot, name: str, warn: Warn) -> JsonValue
     except Rejected:
         warn(warning("unreadable-config", f"{name} is larger than {MAX_BYTES:,} bytes and was not read"))
         return None
+    tags: list[str] = []
     try:
-        return parse(text)
+        value = parse(text, tags.append)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]
         warn(warning("unreadable-config", f"{name} cannot be read as YAML and was left out ({reason})"))
         return None
+    if tags and not isinstance(value, dict):
+        warn(
+            warning("unreadable-config", f"{name} holds one object ({tags[-1]}) and no configuration; it was left out")
+        )
+        return None
+    if tags:
+        named = ", ".join(dict.fromkeys(tags[:_NAMED])) + (" and more" if len(tags) > _NAMED else "")
+        warn(warning("config-objects", f"{name} holds objects, of which only the plain parts are taken: {named}"))
+    return value
 
 
-def parse(text: str) -> JsonValue:
-    """The value of a YAML text, unresolved. Raises ``ValueError``, also for a bomb or a text too deep or too large."""
+def parse(text: str, foreign: Callable[[str], object]) -> JsonValue:
+    """The value of a YAML text, unresolved. Raises ``ValueError``, also for a bomb or a text too deep or too large.
+
+    No object of a program is made: where one is asked for, its tag goes to ``foreign``, and its plain parts stand there.
+    """
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -74,7 +97,7 @@ def parse(text: str) -> JsonValue:
             return OmegaConf.to_container(created, resolve=False, throw_on_missing=False)
         except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, AssertionError):
             # OmegaConf refuses what YAML allows: broken interpolations, duplicate keys, odd types.
-            return yaml.load(text, Loader=cast(Any, _safe_loader()))  # noqa: S506  a SafeLoader of ours
+            return yaml.load(text, Loader=cast(Any, _plain_loader(foreign)))  # noqa: S506  a SafeLoader of ours
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 
@@ -140,6 +163,41 @@ def _safe_loader() -> type:
         "tag:yaml.org,2002:float", re.compile(f"^(?:{_FLOAT_WITHOUT_POINT.pattern})$"), list("-+0123456789")
     )
     return Loader
+
+
+def _plain_loader(foreign: Callable[[str], object]) -> type:
+    """The same, with the plain parts of objects: a tuple is a list, a class its name, numpy's number that number."""
+    import yaml
+
+    def plain(loader: Any, node: Any) -> Any:
+        foreign(node.tag.removeprefix(_YAML))
+        if node.id == "mapping":
+            return loader.construct_mapping(node, deep=True)
+        if node.id == "sequence":
+            parts = loader.construct_sequence(node, deep=True)
+            return _numpy_scalar(parts) if node.tag.endswith(_NUMPY_SCALAR) else parts
+        if not node.value:
+            return node.tag.rpartition(":")[2]
+        tag = loader.resolve(yaml.ScalarNode, node.value, (not node.style, bool(node.style)))
+        return loader.construct_object(yaml.ScalarNode(tag, node.value, node.start_mark, node.end_mark, node.style))
+
+    loader = type("Loader", (_safe_loader(),), {})
+    cast(Any, loader).add_constructor(None, plain)
+    cast(Any, loader).add_constructor(
+        f"{_YAML}python/tuple", lambda made, node: made.construct_sequence(node, deep=True)
+    )
+    return loader
+
+
+def _numpy_scalar(parts: list[Any]) -> Any:
+    """The number that PyYAML wrote for one of numpy's: its type (``f8``) with the order of its bytes, and the bytes."""
+    try:
+        kind, data = parts
+        order = "<" if "<" in kind.get("state", ()) else ">" if ">" in kind.get("state", ()) else "="
+        (value,) = struct.unpack(order + _NUMPY_CODES[kind["args"][0]], data)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, struct.error):
+        return parts
+    return value
 
 
 def _refuse_bombs(text: str) -> None:

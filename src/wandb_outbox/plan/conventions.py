@@ -196,7 +196,8 @@ def _sweep(facts: Facts) -> tuple[str, str] | None:
     if len(above) >= 2 and job.isdigit() and _DATE.fullmatch(above[-2]) and _TIME.fullmatch(above[-1]):
         return f"multirun-{above[-2]}-{above[-1]}", "the sweep"
     if facts.sweep and (above or facts.parent):
-        return f"multirun-{'-'.join(above) or facts.parent}", "the sweep"
+        name = "-".join(above) or str(facts.parent)
+        return f"multirun-{name.removeprefix('multirun-')}", "the sweep"
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wandb_outbox.formats.content import Content, Warn, warning
-from wandb_outbox.formats.hf_trainer import MODEL_CONFIG, STATE, HfTrainer, is_checkpoint, is_model_file, is_weight
+from wandb_outbox.formats.hf_trainer import MODEL_CONFIG, HfTrainer, is_checkpoint, is_model_file, is_weight, state_of
 from wandb_outbox.formats.jsonfile import read_object
 from wandb_outbox.model import FileStat, JsonValue, PlannedArtifact, PlanRequest, PlanWarning, Severity, Snapshot
 from wandb_outbox.plan import limits
@@ -23,12 +23,10 @@ _DATASET_KEYS = ("dataset", "dataset_name", "hf_dataset_path")
 
 
 def weights_in(request: PlanRequest, files: Sequence[FileStat]) -> frozenset[str]:
-    """The files that do not belong into the artifact of the whole folder."""
-    return (
-        frozenset(file.path for file in files if is_weight(file.path))
-        if request.format == HfTrainer.name
-        else frozenset()
-    )
+    """The files that do not belong into the artifact of the whole folder. The state that the plan is made of does."""
+    if request.format != HfTrainer.name:
+        return frozenset()
+    return frozenset(file.path for file in files if is_weight(file.path)) - {state_of(files)}
 
 
 def model_artifact(
@@ -54,10 +52,15 @@ def model_artifact(
         words = f"{len(weights)} files of weights and checkpoints ({size:,} bytes) are not sent"
         warn(PlanWarning("weights-left-out", Severity.NOTE, f'{words}; set log_model = "best" or "end" for the root'))
         return None
-    state = read_object(request.path, snapshot, STATE, warn, "unreadable-trainer-state") or {}
+    state_file = state_of(files)
+    state = read_object(request.path, snapshot, state_file, warn, "unreadable-trainer-state") or {}
     checkpoint = str(state.get("best_model_checkpoint") or "").rstrip("/").rpartition("/")[2]
     if wanted == BEST and not is_checkpoint(checkpoint):
-        warn(warning("model-not-found", f"log_model = {BEST}, but {STATE} names no best checkpoint; set it to {END}"))
+        warn(
+            warning(
+                "model-not-found", f"log_model = {BEST}, but {state_file} names no best checkpoint; set it to {END}"
+            )
+        )
         return None
     top = f"{checkpoint}/" if wanted == BEST else ""
     chosen = tuple(file for file in files if file.path.startswith(top) and is_model_file(file.path.removeprefix(top)))
