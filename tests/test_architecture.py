@@ -46,6 +46,7 @@ LATE_IMPORTS = {
     "folder": {"pathspec"},
     "formats.jsonfile": {"orjson"},
     "formats.yamlfile": {"omegaconf", "omegaconf.errors", "yaml"},
+    "model": {"hashlib"},
     "deliver.uploader": {"wandb_outbox.deliver.send"},
     "plan.media": {"pyarrow"},  # if somebody installed it beside us
 }

@@ -7,7 +7,6 @@ so that names that are not UTF-8 survive a round trip.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -166,6 +165,8 @@ class Snapshot:
 
 def fingerprint(files: Iterable[FileStat]) -> str:
     """Hash over (relative path, size, mtime_ns), independent of the order of ``files``; 32 hex digits."""
+    import hashlib
+
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(files, key=lambda file: os.fsencode(file.path)):
         digest.update(os.fsencode(file.path) + b"\0%d\0%d\n" % (file.size, file.mtime_ns))
@@ -508,6 +509,8 @@ def run_id(site: str, path: str, incarnation: int) -> str:
     Names collide (many experiments share a project and a name), so the id must not come from them. Sixteen
     base-32 digits are 80 bits, and hold none of the characters that W&B forbids in ids.
     """
+    import hashlib
+
     digest = hashlib.blake2b(digest_size=10)
     for part in (site.encode(), os.fsencode(path), b"%d" % incarnation):
         digest.update(b"%d:" % len(part) + part)

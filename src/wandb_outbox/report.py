@@ -14,7 +14,7 @@ from typing import Any
 
 from wandb_outbox.model import LINGERS, Run, State, Verdict
 from wandb_outbox.outbox.lock import Executor
-from wandb_outbox.outbox.store import Attempt, Line, Store
+from wandb_outbox.outbox.store import Attempt, Object, Store
 
 SCHEMA = 1
 
@@ -45,14 +45,33 @@ def run_json(run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def list_json(pages: Iterable[Sequence[Run]]) -> Iterator[str]:
+def list_json(pages: Iterable[Sequence[Object]]) -> Iterator[str]:
     """``list --json``, in pieces: one line for each run, so that many take little memory."""
     yield f'{{"schema": {SCHEMA}, "runs": ['
     between = "\n"
     for page in pages:
-        yield between + ",\n".join([json.dumps(run_json(run)) for run in page])
-        between = ",\n"
+        if page:
+            yield between + ",\n".join([_object(*row) for row in page])
+            between = ",\n"
     yield "\n]}\n"
+
+
+def _object(
+    row: bytes, next_attempt_at: float | None, first_seen: float, completed_at: float | None, uploaded_at: float | None
+) -> str:
+    """The same as :func:`run_json`, as text: what SQLite wrote, with the times."""
+    text = row.decode("utf-8", "surrogateescape")
+    if not text.isascii():
+        # With escapes, as `json` does it: so it can be printed anywhere, also a path that is not UTF-8.
+        text = json.dumps(json.loads(text))
+    return (
+        f'{text[:-1]},"next_attempt_at":{_number(next_attempt_at)},"first_seen":{_number(first_seen)},'
+        f'"completed_at":{_number(completed_at)},"uploaded_at":{_number(uploaded_at)}}}'
+    )
+
+
+def _number(value: float | None) -> str:
+    return "null" if value is None else repr(value)
 
 
 def show_json(run: Run, attempts: Sequence[Attempt]) -> dict[str, Any]:
@@ -154,11 +173,6 @@ def status_text(status: Mapping[str, Any], backlog: Iterable[tuple[str, int, int
         if error["hint"]:
             lines.append(f"         {error['hint']}")
     return "\n".join(lines)
-
-
-def list_lines(rows: Iterable[Line]) -> list[str]:
-    """``list`` for a person: state, run id, folder, and what matters about it now."""
-    return [f"{state:<9}  {run[:8]}  {path}  {words}".rstrip() for state, run, path, words in rows]
 
 
 def show_text(run: Run, attempts: Sequence[Attempt]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -125,18 +126,23 @@ def test_rows_are_listed_in_the_order_they_were_seen(store: Store) -> None:
 
 
 def test_many_rows_are_read_page_by_page(store: Store) -> None:
-    """Pages and lines together tell of every row once and in order, also where they end exactly with a page."""
-    assert [*store.pages(), *store.lines()] == []
+    """Objects and lines together tell of every row once and in order, also where they end exactly with a page."""
+    assert [*store.objects(), *store.lines()] == []
     for number in range(PAGE):
         add(store, f"/outputs/{number:05}")
-    assert [len(page) for page in store.pages()] == [PAGE]
-    url = deliver(store, "/outputs/done").url
-    assert [run for page in store.pages() for run in page] == list(store.list())
-    lines = [line for page in store.lines() for line in page]
-    assert lines[PAGE - 1] == ("writing", store.list()[PAGE - 1].run_id, f"/outputs/{PAGE - 1:05}", "just seen")
-    assert lines[PAGE][2:] == ("/outputs/done", url)
-    assert [[line[2] for line in page] for page in store.lines([State.UPLOADED])] == [["/outputs/done"]]
-    assert [[run.path for run in page] for page in store.pages([State.UPLOADED])] == [["/outputs/done"]]
+    assert [len(page) for page in store.objects()] == [PAGE]
+    done = deliver(store, "/outputs/done")
+    ids = [run.run_id for run in store.list()]
+    assert [json.loads(row[0])["id"] for page in store.objects() for row in page] == ids
+    lines = [line.decode() for page in store.lines() for line in page.split(b"\0")]
+    assert [line[11:19] for line in lines] == [each[:8] for each in ids]
+    assert lines[PAGE - 1 :] == [
+        f"writing    {ids[PAGE - 1][:8]}  /outputs/{PAGE - 1:05}  just seen",
+        f"uploaded   {done.run_id[:8]}  /outputs/done  {done.url}",
+    ]
+    assert list(store.lines([State.UPLOADED])) == [lines[-1].encode()]
+    assert list(store.lines([State.FAILED])) == []
+    assert [json.loads(row[0])["path"] for page in store.objects([State.UPLOADED]) for row in page] == ["/outputs/done"]
 
 
 def test_times_and_queues_are_told(store: Store) -> None:

@@ -27,7 +27,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show some character must not make a traceback of an upload that went well.
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = parse(list(sys.argv[1:] if argv is None else argv))
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # else the interpreter does it at exit, where nobody can catch what comes next
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; say nothing, and do not let the interpreter say it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+
+
+def _run(argv: list[str]) -> int:
+    arguments = parse(argv)
     room = importlib.import_module(COMMANDS[arguments.command])
     try:
         return int(getattr(room, f"{arguments.command}_command")(arguments))
@@ -50,7 +63,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutboxError as error:
         complain(error.message, error.hint)
         return Exit.LEFT
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; say nothing, and do not let the interpreter say it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK

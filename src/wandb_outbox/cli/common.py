@@ -19,6 +19,9 @@ from wandb_outbox.outbox.store import Store
 if TYPE_CHECKING:
     from wandb_outbox.settings import Loaded
 
+_CONTROLS = bytes([*range(1, 32), 127])
+"""The control characters of ASCII, but for NUL."""
+
 
 def state_dir_of(arguments: argparse.Namespace) -> StateDir:
     """The state directory that this call is about."""
@@ -145,6 +148,13 @@ def printable(text: str, *, keep_lines: bool = False) -> str:
         return text
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(c if c.isprintable() or (keep_lines and c == "\n") else repr(c)[1:-1] for c in text)
+
+
+def printable_lines(lines: bytes) -> str:
+    """The same for many lines with a NUL between two: nearly all are plain ASCII, which is soon seen for all at once."""
+    if lines.isascii() and len(lines.translate(None, _CONTROLS)) == len(lines):
+        return lines.replace(b"\0", b"\n").decode() + "\n"
+    return "".join([printable(line.decode(errors="replace").rstrip()) + "\n" for line in lines.split(b"\0")])
 
 
 def complain(*words: str) -> None:

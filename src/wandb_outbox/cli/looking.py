@@ -9,7 +9,7 @@ import sys
 import time
 
 from wandb_outbox import __version__, report
-from wandb_outbox.cli.common import complain, find, named, printable, state_dir_of, unknown
+from wandb_outbox.cli.common import complain, find, named, printable, printable_lines, state_dir_of, unknown
 from wandb_outbox.errors import UserError
 from wandb_outbox.model import Run, State
 from wandb_outbox.outbox.lock import running_executor
@@ -45,11 +45,11 @@ def list_command(arguments: argparse.Namespace) -> int:
     store = Store.read(state_dir_of(arguments))
     states = [State(value) for value in arguments.state]
     if arguments.json:
-        for piece in report.list_json(store.pages(states) if store else ()):
+        for piece in report.list_json(store.objects(states) if store else ()):
             sys.stdout.write(piece)
     else:
         for page in store.lines(states) if store else ():
-            sys.stdout.write("".join([printable(line) + "\n" for line in report.list_lines(page)]))
+            sys.stdout.write(printable_lines(page))
     return Exit.OK
 
 
