@@ -47,8 +47,14 @@ class Way:
         self.path = root / below
         self.path.mkdir(parents=True, exist_ok=True)
         self.request = PlanRequest(str(self.path), str(root), format, run_id("site", str(self.path), 0), "site")
-        self._sender = Sender(Server(sandbox.url, sandbox.api_key), str(root))
+        self._root = str(root)
         self._contacted = False
+        self.through(sandbox.url)
+
+    def through(self, address: str) -> Way:
+        """Deliver to the server at another address from now on."""
+        self._sender = Sender(Server(address, self.sandbox.api_key), self._root)
+        return self
 
     def put(self, name: str, content: str | bytes | object) -> Way:
         """Write a file; what is no text becomes JSON."""

@@ -14,14 +14,15 @@ from unhurried import unhurried
 from wandb_outbox.deliver.readback import DELIVERED, Seen, differences, metric_axes, missing_history, same, stale_keys
 
 SIZES = {"results.json": 10, "run.log": 5}
+TABLE = {"nrows": 1, "path": "media/table/samples.table.json", "size": 8}
 WHOLE = Seen(
     state="finished",
     config={"strategy": {"type": "x"}, "lr": 1.0, "_wandb": {}},
-    summary={"acc": 0.5, "n": 3, "samples": {"nrows": 1}, "_runtime": 7},
+    summary={"acc": 0.5, "n": 3, "samples": TABLE, "_runtime": 7},
     history_rows=2,
     log_lines=None,
     axes={},
-    files={"results.json": 10, "wandb-summary.json": 3},
+    files={"results.json": 10, "wandb-summary.json": 3, "media/table/samples.table.json": 8},
     tags=frozenset({"a", "b", "theirs"}),
     name="n",
     artifact_state="COMMITTED",
@@ -75,11 +76,19 @@ def test_what_metrics_are_drawn_over_is_read_from_the_raw_configuration() -> Non
         ({"tags": frozenset({"a"})}, "tags are missing: b"),
         ({"config": {"lr": 1}}, "config strategy differs"),
         ({"config": {"strategy": {"type": "y"}, "lr": 1}}, "config strategy differs"),
-        ({"summary": {"n": 3, "samples": {"nrows": 1}}}, "summary acc differs"),
+        ({"summary": {"n": 3, "samples": TABLE}}, "summary acc differs"),
         ({"summary": {}}, "summary acc differs"),
         ({"summary": {"acc": 0.5, "n": 3}}, "table samples is not there with its 1 rows"),
-        ({"summary": {"acc": 0.5, "n": 3, "samples": {"nrows": 2}}}, "table samples is not there with its 1 rows"),
+        (
+            {"summary": {"acc": 0.5, "n": 3, "samples": TABLE | {"nrows": 2}}},
+            "table samples is not there with its 1 rows",
+        ),
         ({"summary": {"acc": 0.5, "n": 3, "samples": 7}}, "table samples is not there with its 1 rows"),
+        ({"files": {"results.json": 10}}, "the file of table samples is not there with its 8 bytes"),
+        (
+            {"summary": {"acc": 0.5, "n": 3, "samples": TABLE | {"size": 9}}},
+            "the file of table samples is not there with its 9 bytes",
+        ),
         ({"history_rows": 1}, "the history has 1 rows, not 2"),
         ({"files": {}}, "run file results.json has no bytes, not 10"),
         ({"files": {"results.json": 9}}, "run file results.json has 9 bytes, not 10"),

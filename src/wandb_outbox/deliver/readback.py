@@ -59,6 +59,8 @@ def differences(
         there = seen.summary.get(table.name)
         if not isinstance(there, dict) or there.get("nrows") != len(table.rows):
             found.append(f"table {table.name} is not there with its {len(table.rows)} rows")
+        elif seen.files.get(str(there.get("path"))) != there.get("size"):
+            found.append(f"the file of table {table.name} is not there with its {there.get('size')} bytes")
     if seen.log_lines is not None and seen.log_lines != log_lines:
         found.append(f"the log has {seen.log_lines} lines, not {log_lines}")
     if seen.history_rows != history_rows:

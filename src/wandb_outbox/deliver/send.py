@@ -133,6 +133,17 @@ class Identity:
     """The experiment made this run itself: of it only what is ours may change."""
 
 
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An artifact on its way, and what the server should have in the end."""
+
+    artifact: wandb.Artifact
+    name: str
+    digest: str
+    """Over paths and contents, as the SDK computed it here: afterwards the artifact tells the server's."""
+    bytes: int
+
+
 class Sender:
     """Delivers jobs to one server; :meth:`deliver` may run in several threads at once."""
 
@@ -476,12 +487,14 @@ class _Delivery:
         step("send.opened")
         try:
             self._enter(Stage.CONTENT)
-            self._send_content(run, plan, rows, entity, before)
+            holders = self._send_content(run, plan, rows, entity, before)
             self._print(run, printed)
             step("send.content-sent")
             self._enter(Stage.ARTIFACT)
             self._use_inputs(run.use_artifact, plan, entity)
             artifacts = [self._send_artifact(planned, self._log_into(run)) for planned in plan.artifacts]
+            for holder in holders:
+                self._committed_as_sent(holder)
             step("send.artifact-committed")
             self._check_unchanged(before)
         except FolderChanged:
@@ -625,21 +638,22 @@ class _Delivery:
 
     def _send_content(
         self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...], entity: str, before: Snapshot
-    ) -> None:
+    ) -> list[Logged]:
+        """Hand everything over but the folder's artifacts; what is given back are those of its tables, still under way."""
         if plan.replays:
             self._replay(run, plan, rows, Place(entity, plan.project, run.id, run.dir), before)
         if not any(replay.rows for replay in plan.replays):
             self._log(run, plan, rows)
         # From here on, and until all is read back, nobody may take an earlier content for delivered.
         run.summary.update({**plan.summary, DELIVERED: {LOG: self._log_record} if self._log_record else {}})
-        for table in plan.tables:
-            self._set_table(run, table)
+        holders = [self._set_table(run, table) for table in plan.tables]
         self._save_files(run, plan)
         for shown in plan.media:
             # It has another name among the run's files, and a copy cannot be exchanged for a link meanwhile.
             copy = copy_into(run.dir, shown.name, plan.path, shown.file.path)
             run.save(copy, base_path=run.dir, policy="now", glob=False)
             run.summary[shown.key] = shown.value
+        return holders
 
     def _log(self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...]) -> None:
         """Hand the rows over as they are: ``run.log`` would add the last value of every column to the plan's summary."""
@@ -672,15 +686,16 @@ class _Delivery:
             os.symlink(os.path.join(plan.path, name), link)
         self._interface(run).publish_files({"files": [(name, "now") for name in plan.run_files]})
 
-    def _set_table(self, run: wandb.Run, table: PlannedTable) -> None:
+    def _set_table(self, run: wandb.Run, table: PlannedTable) -> Logged:
         """Set a table into the summary, with the artifact that holds it, as the SDK does for a table that is logged."""
         rows = [list(row) for row in table.rows]
         made = wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
         holder = InternalArtifact(f"run-{run.id}-{table.name}", "run_table")
         holder.add(made, table.name)
-        self._log_into(run)(holder, None)
+        logged = Logged(self._log_into(run)(holder, None), holder.name, holder.digest, holder.size)
         made.bind_to_run(run, table.name, "summary")  # type: ignore[no-untyped-call]
         run.summary[table.name] = made
+        return logged
 
     def _log_into(self, run: wandb.Run) -> LogArtifact:
         """The usual way to log an artifact, without what ``run.log_artifact`` asks before.
@@ -819,10 +834,10 @@ class _Delivery:
                 skip_cache=True,
             )
             self._progress(self.stage.value)
-        logged = log(artifact, list(planned.aliases) or None)
-        logged.wait(timeout=int(ARTIFACT_TIMEOUT + planned.bytes / SLOWEST))
-        if logged.state != "COMMITTED":
-            raise NotVerified(f"{self._job.request.path}: the artifact {planned.name} is {logged.state}, not COMMITTED")
+        digest = artifact.digest
+        logged = self._committed_as_sent(
+            Logged(log(artifact, list(planned.aliases) or None), planned.name, digest, planned.bytes)
+        )
         aliases = {*logged.aliases, *planned.aliases}
         outdated = logged.metadata != planned.metadata or logged.description != planned.description
         if outdated or aliases != set(logged.aliases):
@@ -832,6 +847,23 @@ class _Delivery:
             logged.aliases = sorted(aliases)
             logged.save()
         return logged
+
+    def _committed_as_sent(self, sent: Logged) -> wandb.Artifact:
+        """Wait until the server has it, with the content that was sent.
+
+        Raises:
+            NotVerified: What it has is not committed, or something else.
+        """
+        path = self._job.request.path
+        artifact = sent.artifact.wait(timeout=int(ARTIFACT_TIMEOUT + sent.bytes / SLOWEST))
+        if artifact.state != "COMMITTED":
+            raise NotVerified(f"{path}: the artifact {sent.name} is {artifact.state}, not COMMITTED")
+        if artifact.digest != sent.digest:
+            raise NotVerified(
+                f"{path}: the server has the artifact {sent.name} with the digest {artifact.digest}, not {sent.digest}",
+                hint="it is tried again; if that does not help, somebody has to look at the server",
+            )
+        return artifact
 
     def _log_beside(self, place: Place, artifact: wandb.Artifact, aliases: list[str] | None) -> wandb.Artifact:
         """Log an artifact as an output of a run that is not opened: the SDK's process needs only the run's name."""
@@ -860,7 +892,8 @@ class _Delivery:
             with open(os.path.join(top, path), "wb") as file:
                 file.write(content)
             remote.upload_file(os.path.join(top, path), root=top)
-        logged = log(artifact, None).wait(timeout=int(ARTIFACT_TIMEOUT + len(content) / SLOWEST))
+        own = artifact.digest
+        logged = self._committed_as_sent(Logged(log(artifact, None), name, own, len(content)))
         return {
             "_type": "table-file",
             "path": path,
