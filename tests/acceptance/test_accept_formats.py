@@ -51,6 +51,53 @@ def test_documented_reader_delivers_its_folders(bench: Bench) -> None:
     assert (row["format"], row["state"]) == ("curve", "uploaded")
 
 
+VALUES = """
+import datetime, decimal, enum, math, pathlib
+from wandb_outbox.formats import Content
+from wandb_outbox.model import FormatEvidence
+class Samples:
+    name = "values.bin"
+    def __init__(self, row): self.row = row
+    def rows(self, warn): yield self.row
+class Array:
+    def __init__(self, *numbers): self.numbers = numbers
+    def tolist(self): return [Array(*each) if isinstance(each, tuple) else each for each in self.numbers]
+class Colour(enum.Enum):
+    RED = "red"
+class Odd:
+    def recognises(self, path, names): return "values.bin" in names
+    def evidence(self, path, snapshot, marker): return FormatEvidence(done="so")
+    def read(self, path, snapshot):
+        values = {
+            "array": Array((1.5, math.nan), (2,)), "path": pathlib.Path("a/b"), "bytes": b"\\xff", "text": b"abc",
+            "day": datetime.date(2025, 12, 3), "took": datetime.timedelta(minutes=1), "set": {2, 1}, 7: (1, 2),
+            "colour": Colour.RED, "exact": decimal.Decimal("0.5"), "huge": 2**70, "infinite": -math.inf, "complex": 1j,
+        }
+        return Content(config=dict(values), metrics=dict(values), history=({"_step": 0, **values},), samples=Samples(values))
+"""
+ARRIVED = {
+    "array": [[1.5, "NaN"], [2]], "path": "a/b", "bytes": "base64:/w==", "text": "abc", "day": "2025-12-03", "took": 60.0,
+    "set": [1, 2], "7": [1, 2], "colour": "red", "exact": 0.5, "huge": str(2**70), "infinite": "-Infinity",
+    "complex": "1j",
+}  # fmt: skip
+
+
+@alone_on_a_bench
+def test_whatever_values_a_reader_hands_over_arrive(bench: Bench) -> None:
+    """Arrays, paths, bytes, dates and the like, in configuration, summary, history and the artifact's metadata."""
+    environ: dict[str, str | None] = {
+        "PYTHONPATH": str(install(bench.top / "site", "values", VALUES, {"odd": "values:Odd"}))
+    }
+    folder = bench.outputs / "odd"
+    folder.mkdir()
+    (folder / "values.bin").write_bytes(b"1")
+    assert bench.run("flush", bench.outputs, environ=environ).code == 0
+    run, artifact = assert_delivered_once(bench.server, folder)
+    for found in (run.config, run.summary, run.history[0], artifact.metadata["config"], artifact.metadata["summary"]):
+        assert {key: found[key] for key in ARRIVED} == ARRIVED
+    assert run.summary["samples"]["nrows"] == 1
+
+
 FAULTY = """
 from wandb_outbox.model import FormatEvidence
 class Base:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -314,6 +316,53 @@ class _Array:
         return [1.0, math.nan]
 
 
+@dataclasses.dataclass
+class _Kind:
+    kind: str
+
+
+class _LongFloat:
+    """As ``numpy.longdouble``: Python has no float that is as long, so that ``tolist`` gives itself."""
+
+    dtype = _Kind("f")
+
+    def tolist(self) -> _LongFloat:
+        return self
+
+    def __float__(self) -> float:
+        return 1.5
+
+
+class _LongComplex(_LongFloat):
+    dtype = _Kind("c")
+
+    def __str__(self) -> str:
+        return "(1+2j)"
+
+
+class _Date:
+    """As ``numpy.datetime64`` of nanoseconds: ``tolist`` gives a number, and only the text the date."""
+
+    dtype = _Kind("M")
+
+    def tolist(self) -> int:
+        return 1_764_756_000_123_456_789
+
+    def astype(self, kind: type) -> _Text:
+        assert kind is str
+        return _Text()
+
+
+class _Text:
+    def tolist(self) -> str:
+        return "2025-12-03T10:00:00.123456789"
+
+
+@dataclasses.dataclass
+class _Settings:
+    rate: object = dataclasses.field(default_factory=_LongFloat)
+
+
 class _Angry:
     def __str__(self) -> str:
         raise RuntimeError
@@ -336,6 +385,15 @@ class _Angry:
         ({"b", "a"}, ["a", "b"]),
         (_Colour.RED, "Infinity"),
         (_Array(), [1.0, "NaN"]),
+        (_Array, f"<class '{__name__}._Array'>"),
+        (_LongFloat(), 1.5),
+        (_LongComplex(), "(1+2j)"),
+        (_Date(), "2025-12-03T10:00:00.123456789"),
+        (_Settings(), {"rate": 1.5}),
+        (collections.deque([1, (2,)]), [1, [2]]),
+        ({1: 2}.values(), [2]),
+        (1 + 2j, "(1+2j)"),
+        (object(), "<object object>"),
         (_Angry(), "(_Angry)"),
         ("a\ud800b", "a?b"),
     ],

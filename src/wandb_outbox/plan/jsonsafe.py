@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections import deque
+from collections.abc import Mapping, ValuesView
 from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -21,13 +24,18 @@ MINUS_INFINITY = "-Infinity"
 """JSON has none of the three, and the SDK drops them from a summary; as these words they stay visible."""
 TOO_DEEP = "(nested too deeply)"
 _MAX_INTEGER = 2**63
+_KINDS_OF_TIME = ("M", "m")
+"""What numpy calls its types of dates and of durations."""
+_KIND_OF_COMPLEX = "c"
+_PLACE_IN_MEMORY = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
 def json_safe(value: Any, depth: int = 0) -> JsonValue:
     """The value as JSON can hold it. Never raises, whatever it is given.
 
     NaN and the infinities become the words above; integers beyond 64 bits, paths and dates text; bytes text, or
-    base64 when they are none; numpy and torch values what their ``tolist`` gives; sets sorted lists; keys strings.
+    base64 when they are none; numpy and torch values what their ``tolist`` gives, but dates text; sets sorted lists;
+    dataclasses mappings; keys strings. What is none of these is its text, without the place in memory that some tell.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -53,7 +61,7 @@ def json_safe(value: Any, depth: int = 0) -> JsonValue:
         return TOO_DEEP
     if isinstance(value, Mapping):
         return {_key(key): json_safe(each, depth + 1) for key, each in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque | ValuesView):
         return [json_safe(each, depth + 1) for each in value]
     if isinstance(value, AbstractSet):
         return sorted((json_safe(each, depth + 1) for each in value), key=repr)
@@ -103,10 +111,20 @@ def _key(key: Any) -> str:
 
 def _foreign(value: Any, depth: int) -> JsonValue:
     """Numpy and torch by what they offer, so that neither has to be installed; anything else by its text."""
-    to_list = getattr(value, "tolist", None)
+    to_list = None if isinstance(value, type) else getattr(value, "tolist", None)
     try:
         if callable(to_list):
-            return json_safe(to_list(), depth + 1)
-        return safe_text(str(value))
+            kind = getattr(getattr(value, "dtype", None), "kind", None)
+            if kind in _KINDS_OF_TIME:
+                # Of nanoseconds `tolist` gives a bare number.
+                return json_safe(value.astype(str).tolist(), depth + 1)
+            plain = to_list()
+            if type(plain) is type(value):
+                # Numpy's long floats are their own `tolist`: Python has none that are as long.
+                return safe_text(str(plain)) if kind == _KIND_OF_COMPLEX else _finite(float(plain))
+            return json_safe(plain, depth + 1)
+        if is_dataclass(value) and not isinstance(value, type):
+            return {each.name: json_safe(getattr(value, each.name), depth + 1) for each in fields(value)}
+        return safe_text(_PLACE_IN_MEMORY.sub("", str(value)))
     except Exception:  # noqa: BLE001  a foreign object may raise anything while it describes itself
         return f"({type(value).__name__})"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
 from wandb_outbox import __version__, formats
 from wandb_outbox.formats import DECLARATION, Declaration
-from wandb_outbox.formats.content import Content, Warn, warning
+from wandb_outbox.formats.content import Content, Samples, Warn, warning
+from wandb_outbox.formats.jsonfile import LinesFile, ListFile
 from wandb_outbox.formats.logfile import main_log
 from wandb_outbox.formats.offline_run import OfflineRun
 from wandb_outbox.model import (
@@ -78,10 +79,11 @@ def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[st
         request = replace(request, run_id=own_id)
     if recorded is not None:
         content = recorded.joined(content)
+    content = _plain(content)
     if declared.upload is not None:
         words = "until it is released" if declared.upload == formats.HOLD else "for good"
         warn(PlanWarning("upload", Severity.NOTE, f"{DECLARATION} asks to keep this folder here {words}"))
-    config = _with_declared(cast(dict[str, JsonValue], json_safe(content.config)), declared, warn)
+    config = _with_declared(content.config, declared, warn)
     texts = {key: value for key, value in (content.metrics or {}).items() if isinstance(value, str)}
     secrets = find_secrets(
         [
@@ -186,11 +188,28 @@ def _for_unit(request: PlanRequest, snapshot: Snapshot, unit: str) -> PlanReques
     return replace(request, unit=unit, run_id=made)
 
 
+def _plain(content: Content) -> Content:
+    """The content with values that JSON can hold: readers of other people hand over whatever their libraries made."""
+    return replace(
+        content,
+        config=cast(dict[str, JsonValue], json_safe(content.config)),
+        metrics=None if content.metrics is None else cast(dict[str, JsonValue], json_safe(content.metrics)),
+        history=tuple(cast(dict[str, JsonValue], json_safe(row)) for row in content.history),
+    )
+
+
+def _rows(samples: Samples, warn: Warn) -> Iterator[dict[str, JsonValue]]:
+    rows = samples.rows(warn)
+    # Ours come out of JSON, and may be many.
+    own = isinstance(samples, ListFile | LinesFile)
+    return rows if own else (cast(dict[str, JsonValue], json_safe(row)) for row in rows)
+
+
 def _further_tables(content: Content, warn: Warn) -> tuple[PlannedTable, ...]:
     tables = []
     for each in content.tables:
         builder = TableBuilder(each.table, each.samples.name)
-        for row in each.samples.rows(warn):
+        for row in _rows(each.samples, warn):
             builder.add(row)
         tables.append(builder.build(warn))
     return tuple(table for table in tables if table is not None)
@@ -290,7 +309,7 @@ def _samples(content: Content, warn: Warn) -> tuple[ResultsSummary | None, Plann
     counts = ResultsSummary()
     unread: list[PlanWarning] = []
     table = TableBuilder(SAMPLES, content.samples.name)
-    for row in content.samples.rows(unread.append):
+    for row in _rows(content.samples, unread.append):
         counts.add(row)
         table.add(row)
     for each in unread:
@@ -327,7 +346,7 @@ def _summary(
 
 
 def _history(content: Content, warn: Warn) -> tuple[dict[str, JsonValue], ...]:
-    rows = tuple(cast(dict[str, JsonValue], json_safe(row)) for row in content.history)
+    rows = content.history
     if any("" in row for row in rows):
         warn(warning("history-key", "the history has a metric without a name, which W&B drops; it is left out"))
         rows = tuple({key: value for key, value in row.items() if key} for row in rows)
