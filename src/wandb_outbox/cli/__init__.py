@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Every error is told to a person in a line or two, on stderr."""
+    _fill_standard_descriptors()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show some character must not make a traceback of an upload that went well.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -37,6 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe has seen enough; say nothing, and do not let the interpreter say it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
+
+
+def _fill_standard_descriptors() -> None:
+    """Let nothing else become 0, 1 or 2, where they were closed: whatever a library prints would be written into it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest that is free
 
 
 def _run(argv: list[str]) -> int:
