@@ -1,6 +1,6 @@
 """What the commands print: pure functions from the outbox to JSON, text and exit codes.
 
-Imports neither wandb, watchdog, omegaconf nor pydantic-settings: people type ``status`` all day.
+Imports neither wandb, watchdog nor pydantic-settings: people type ``status`` all day.
 """
 
 from __future__ import annotations

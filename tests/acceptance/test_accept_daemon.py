@@ -219,7 +219,7 @@ def test_daemon_is_small_and_never_imports_wandb(live: Live) -> None:
 
 
 def test_reading_commands_import_little(live: Live) -> None:
-    """What people type all day imports neither wandb, watchdog, omegaconf nor pydantic-settings."""
+    """What people type all day imports neither wandb, watchdog nor pydantic-settings."""
     folder = run_folders.make(live.bench.outputs / "2025-12-03/light")
     live.run_of(folder)
     for words in (["status"], ["list"], ["show", folder], ["why", folder], ["version"]):
@@ -229,7 +229,7 @@ def test_reading_commands_import_little(live: Live) -> None:
             name.partition(".")[0] for name in re.findall(r"^import time: .* \| +(\S+)$", done.err, re.MULTILINE)
         }
         assert "argparse" in imported
-        heavy = {"wandb", "watchdog", "omegaconf", "pydantic_settings", "pydantic", "rich", "structlog"}
+        heavy = {"wandb", "watchdog", "pydantic_settings", "pydantic", "rich", "structlog"}
         assert imported & heavy == set(), words
 
 

@@ -28,7 +28,7 @@ AS_SOMEBODY = """
 import encodings.ascii, importlib, os, sys
 from wandb_outbox import cli
 # Other users may not be allowed to read interpreter and sources: all that the commands load when they need it, before.
-for name in (*cli.COMMANDS.values(), "wandb_outbox.detect.evidence", "wandb_outbox.settings", "omegaconf", "pydantic_settings"):
+for name in (*cli.COMMANDS.values(), "wandb_outbox.detect.evidence", "wandb_outbox.settings", "yaml", "pydantic_settings"):
     importlib.import_module(name)
 uid, groups, *words = sys.argv[1:]
 os.setgroups([int(group) for group in groups.split(",") if group])

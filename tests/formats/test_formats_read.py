@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 from format_makers import CONFIG, HOST, RANGE, SAMPLE, RunFolder, llm_tts
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from wandb_outbox.folder import snapshot
 from wandb_outbox.formats import Content, evidence, read
@@ -50,7 +55,7 @@ def test_the_configuration_is_read_unresolved(tmp_path: Path, monkeypatch: pytes
         ("a: &x [1, 2]\nb: *x", {"a": [1, 2], "b": [1, 2]}),
     ],
 )
-def test_what_omegaconf_refuses_is_read_all_the_same(text: str, expected: object) -> None:
+def test_odd_yaml_is_read_with_hydras_idea_of_numbers(text: str, expected: object) -> None:
     """Broken interpolations and doubled keys are read with the same idea of numbers."""
     objects: list[str] = []
     assert parse(text, objects.append) == expected
@@ -409,3 +414,50 @@ def test_a_plain_folder_brings_the_usual_files(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path).put("config.yaml", "lr: 1e-3").put("metrics.json", {"acc": 1})
     content = _read(folder, "plain")
     assert (content.config, content.metrics) == ({"lr": 0.001}, {"acc": 1})
+
+
+_SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(),
+    st.from_regex(r"[-+]?[0-9_]{0,4}\.?[0-9_]{0,4}([eE][-+]?[0-9]{1,3})?", fullmatch=True),
+    st.sampled_from(["???", "${model.name}", "${oc.env:HOME}", "on", "~", "0x1F", "1:30", "1:30.5", "2024-01-01", ".inf"]),
+    st.sampled_from([Path("/data/x"), Path("a/b")]),
+)  # fmt: skip
+_KEYS = st.one_of(st.text(min_size=1), st.integers(), st.booleans())
+_CONFIGS = st.dictionaries(
+    _KEYS,
+    st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=4)),
+    max_size=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(_CONFIGS)
+def test_what_omegaconf_writes_is_read_as_omegaconf_reads_it(config: dict[Any, Any]) -> None:
+    """Values, types and keys are those of Hydra's own reader, unresolved; only a path comes as its text."""
+    try:
+        text = OmegaConf.to_yaml(OmegaConf.create(config))
+        theirs = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (OmegaConfBaseException, YAMLError, ValueError, AssertionError):
+        reject()  # it cannot read back what it wrote, or refuses it at once: no such file comes from Hydra
+    assert repr(parse(text, _unexpected)) == repr(_paths_as_text(theirs))
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1e3", "b: 1_000.5", "c: .5", "d: +1E-2", "e: 1.", "f: 190:20:30.15", "g: 0o17", "h: 'yes'", "i: yes",
+             "j: !!str 1", "k: !!float 1", "l: null", "m: {<<: {x: 1}, y: 2}", "? n\n: o", "p: |\n  two\n  lines\n"],
+)  # fmt: skip
+def test_yaml_by_hand_is_read_as_omegaconf_reads_it(text: str) -> None:
+    """The same for what a person writes into a configuration."""
+    assert repr(parse(text, _unexpected)) == repr(OmegaConf.to_container(OmegaConf.create(text), resolve=False))
+
+
+def _unexpected(tag: str) -> None:
+    raise AssertionError(f"{tag} was taken for an object")
+
+
+def _paths_as_text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _paths_as_text(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_paths_as_text(each) for each in value]
+    return str(value) if isinstance(value, Path) else value

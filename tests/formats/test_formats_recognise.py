@@ -102,13 +102,13 @@ def test_a_format_wins_over_a_pattern(tmp_path: Path) -> None:
 
 
 def test_recognition_and_evidence_load_nothing_heavy(tmp_path: Path) -> None:
-    """The daemon asks this of every directory: no YAML, OmegaConf, orjson, ijson or wandb comes in with it."""
+    """The daemon asks this of every directory: no YAML, orjson, ijson or wandb comes in with it."""
     RunFolder(tmp_path).put(".hydra/config.yaml", CONFIG).put("metrics.json", {}).put("results.json", [])
     code = (
         "import sys; from wandb_outbox.formats import recognise, evidence; from wandb_outbox.folder import snapshot\n"
         f"path = {str(tmp_path)!r}\n"
         "assert recognise(path, ['.hydra']) == 'llm-tts'; evidence('llm-tts', path, snapshot(path))\n"
-        "print(sorted({'yaml', 'omegaconf', 'orjson', 'ijson', 'wandb', 'numpy'} & set(sys.modules)))"
+        "print(sorted({'yaml', 'orjson', 'ijson', 'wandb', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,7 +1,7 @@
 """What a run folder is, what in it says that it is done or failed, and how its content is read.
 
 ``recognise`` and ``evidence`` run in the daemon: they are cheap, read a bounded part of a file and import no
-YAML, OmegaConf or orjson. ``upload_wish`` does, too, and imports YAML only where the folder says something of its
+YAML or orjson. ``upload_wish`` does, too, and imports YAML only where the folder says something of its
 upload. ``read`` and ``read_declaration`` run in the uploader only.
 """
 

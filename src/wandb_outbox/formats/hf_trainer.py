@@ -55,7 +55,7 @@ class HfTrainer:
         """Done by the last step, or by results that are not older than the newest checkpoint."""
         done = marker or _done_by_steps(path, snapshot) or _done_by_results(path, snapshot)
         failed = None if done else logged_traceback(path, snapshot)
-        logs = top_level_logs(snapshot)
+        logs = set(top_level_logs(snapshot))
         return FormatEvidence(
             done=done, failed=failed, nothing_to_show=all(file.path in logs for file in snapshot.files)
         )

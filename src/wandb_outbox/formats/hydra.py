@@ -53,7 +53,7 @@ class Hydra:
     def evidence(self, path: str, snapshot: Snapshot, marker: str | None) -> FormatEvidence:
         """Failed by a traceback at the end of a log; nothing to show when there are only logs and ``.hydra/``."""
         failed = None if marker else logged_traceback(path, snapshot)
-        logs = top_level_logs(snapshot)
+        logs = set(top_level_logs(snapshot))
         shown = any(not file.path.startswith(".hydra/") and file.path not in logs for file in snapshot.files)
         return FormatEvidence(done=marker, failed=failed, nothing_to_show=not shown)
 

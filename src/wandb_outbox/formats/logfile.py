@@ -117,7 +117,8 @@ def top_level_logs(snapshot: Snapshot) -> tuple[str, ...]:
 
 def main_log(snapshot: Snapshot) -> str | None:
     """The log that tells of the experiment: the largest one that lies in the folder itself, and rather not ``stderr.log``."""
-    logs = [file for file in snapshot.files if file.path in top_level_logs(snapshot) and file.size]
+    names = set(top_level_logs(snapshot))
+    logs = [file for file in snapshot.files if file.path in names and file.size]
     return max(logs, key=lambda file: (file.path != STDERR, file.size, file.path)).path if logs else None
 
 

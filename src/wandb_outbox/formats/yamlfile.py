@@ -1,7 +1,8 @@
 """Hydra's YAML, read as it stands: nothing in it is resolved, and nothing in it can hang us.
 
 An interpolation is never resolved: ``${oc.env:WANDB_API_KEY}`` would put the uploader's own key into a run, and
-``${now:...}`` would give the time of the upload.
+``${now:...}`` would give the time of the upload. So it is read by a YAML parser that knows none, with the notion of
+numbers that OmegaConf has, which wrote the file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 from wandb_outbox.errors import Rejected
@@ -30,8 +32,17 @@ _NUMPY_CODES = {
     "f4": "f", "f8": "d",
 }  # fmt: skip
 
-# PyYAML (YAML 1.1) takes 1e-3 for a string; Hydra, which wrote the file, means a number.
-_FLOAT_WITHOUT_POINT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*[eE][-+]?[0-9]+")
+# YAML 1.1 takes 1e-3 for a string; Hydra, which wrote the file, means a number. As OmegaConf's loader has it.
+_FLOAT = re.compile(
+    r"""^(?:[-+]?[0-9]+(?:_[0-9]+)*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?[0-9]+(?:_[0-9]+)*[eE][-+]?[0-9]+
+    |\.[0-9]+(?:_[0-9]+)*(?:[eE][-+][0-9]+)?
+    |[-+]?[0-9]+(?:_[0-9]+)*(?::[0-5]?[0-9])+\.[0-9_]*
+    |[-+]?\.(?:inf|Inf|INF)
+    |\.(?:nan|NaN|NAN))$""",
+    re.VERBOSE,
+)
+_PATHS = ("pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath")
 
 
 class _RefusedError(ValueError):
@@ -87,19 +98,15 @@ def parse(text: str, foreign: Callable[[str], object]) -> JsonValue:
     No object of a program is made: where one is asked for, its tag goes to ``foreign``, and its plain parts stand there.
     """
     import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     try:
         _refuse_bombs(text)
-        try:
-            created = OmegaConf.create(text)
-            return OmegaConf.to_container(created, resolve=False, throw_on_missing=False)
-        except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, AssertionError):
-            # OmegaConf refuses what YAML allows: broken interpolations, duplicate keys, odd types.
-            return yaml.load(text, Loader=cast(Any, _plain_loader(foreign)))  # noqa: S506  a SafeLoader of ours
+        return yaml.load(text, Loader=cast(Any, _plain_loader(foreign)))  # noqa: S506  a SafeLoader of ours
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+    except (RecursionError, TypeError, AttributeError) as error:
+        # PyYAML's own constructors trip over odd but valid YAML, such as a list that is a key.
+        raise ValueError(f"it cannot be read ({type(error).__name__})") from error
 
 
 def parse_marked(text: str) -> Marked:
@@ -149,19 +156,26 @@ def _mark(
             _mark(each, (*path, place), lines, duplicates)
 
 
+@cache
 def _safe_loader() -> type:
-    """PyYAML's safe loader with the floats that Hydra writes, and with dates left as text."""
+    """YAML's safe loader with the floats that Hydra writes, paths as their text, and dates left as text."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc]  # one of two, as the system has it
         yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML reads it from the class
             first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
-            for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+            for first, pairs in base.yaml_implicit_resolvers.items()
         }
 
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(f"^(?:{_FLOAT_WITHOUT_POINT.pattern})$"), list("-+0123456789")
-    )
+    def path(loader: Any, node: Any) -> str:
+        return "/".join(str(part) for part in loader.construct_sequence(node))
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+    for name in _PATHS:
+        for module in (name, name.replace("pathlib.", "pathlib._local.")):  # as Python 3.13 and newer call it
+            Loader.add_constructor(f"tag:yaml.org,2002:python/object/apply:{module}", path)
     return Loader
 
 
