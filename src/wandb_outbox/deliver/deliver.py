@@ -408,8 +408,11 @@ class Deliverer:
         if not self._accused and self._store.next_attempt_at() is None:
             return  # nothing waits: a month with nothing to send costs no request
         self._probe_sent = self._busy_at = self._tick()
+        unasked = self.gate.next_probe == 0.0
         try:
             self._sink.probe()
+            if unasked:
+                self._sink.warm()  # beside the question: most servers are there
         except DiskFull as error:
             self._probe_sent = None
             self._set_gate(after_error(self.gate, error, now=self._tick(), chance=self._chance()))

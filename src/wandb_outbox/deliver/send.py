@@ -103,6 +103,38 @@ LINES_AT_ONCE = 500
 SLOWEST = 100_000
 """Bytes a second below which an upload counts as hung."""
 
+PROCESS_SETTINGS = wandb.Settings(
+    mode="online",
+    silent=True,
+    console="off",
+    save_code=False,
+    disable_git=True,
+    disable_code=True,
+    disable_job_creation=True,
+    label_disable=True,
+    init_timeout=30,
+    finish_timeout_raises=True,
+    summary_timeout=60,
+    x_disable_stats=True,
+    x_disable_meta=True,
+    x_disable_machine_info=True,
+    x_save_requirements=False,
+    # Whole seconds only: a fraction silently means the default (20 retries of 2 to 60 s and more).
+    x_graphql_timeout_seconds=20,
+    x_graphql_retry_max=4,
+    x_graphql_retry_wait_min_seconds=1,
+    x_graphql_retry_wait_max_seconds=10,
+    x_file_stream_timeout_seconds=20,
+    x_file_stream_retry_max=5,
+    x_file_stream_retry_wait_min_seconds=1,
+    x_file_stream_retry_wait_max_seconds=10,
+    x_file_transfer_retry_max=5,
+    x_file_transfer_retry_wait_min_seconds=1,
+    x_file_transfer_retry_wait_max_seconds=10,
+    x_transaction_log_flush_interval=1,
+)
+"""For all runs of this process, said once: the SDK checks all of its settings anew for each one that a run sets."""
+
 Contact = Callable[[str, int], None]
 """Records (run id, incarnation) in the outbox; returns when that is durable."""
 Progress = Callable[[str], None]
@@ -154,6 +186,7 @@ class Sender:
         self._server = server
         self._directory = directory
         try:
+            start_sdk()
             self._api = wandb.Api(overrides={"base_url": server.base_url}, timeout=API_TIMEOUT, api_key=server.key)
         except Exception as error:
             # It asks the server, and calls every failure of that an AuthenticationError: no folder is to blame.
@@ -166,9 +199,11 @@ class Sender:
         """A way into the SDK's process that belongs to no run; it is opened once, and ends with the process."""
         with self._opening:
             if self._stream is None:
-                settings = run_settings(self._server, self._directory, None)
+                sdk = wandb.setup()
+                settings = sdk.settings.model_copy()
+                settings.update_from_settings(run_settings(self._server, self._directory, None))
                 settings.run_id = f"beside-{os.getpid()}-{id(self)}"
-                service = wandb.setup().ensure_service()
+                service = sdk.ensure_service()
                 self._stream = service.inform_init(settings=settings.to_proto(), run_id=settings.run_id)
             return self._stream
 
@@ -688,8 +723,7 @@ class _Delivery:
 
     def _set_table(self, run: wandb.Run, table: PlannedTable) -> Logged:
         """Set a table into the summary, with the artifact that holds it, as the SDK does for a table that is logged."""
-        rows = [list(row) for row in table.rows]
-        made = wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
+        made = _table(table)
         holder = InternalArtifact(f"run-{run.id}-{table.name}", "run_table")
         holder.add(made, table.name)
         logged = Logged(self._log_into(run)(holder, None), holder.name, holder.digest, holder.size)
@@ -879,10 +913,9 @@ class _Delivery:
 
     def _send_table(self, table: PlannedTable, remote: RemoteRun, log: LogArtifact) -> dict[str, Any]:
         """A table for a run that is not opened, as the SDK leaves one: its summary names a run file and an artifact."""
-        data = [list(row) for row in table.rows]
         name = re.sub(r"[^A-Za-z0-9._-]", "-", f"run-{remote.id}-{table.name}")[:128]
         artifact = InternalArtifact(name, "run_table")
-        entry = artifact.add(wandb.Table(columns=list(table.columns), data=data, allow_mixed_types=True), table.name)
+        entry = artifact.add(_table(table), table.name)
         with open(str(entry.local_path), "rb") as file:
             content = file.read()
         digest = hashlib.sha256(content).hexdigest()
@@ -1055,41 +1088,13 @@ class _Delivery:
 
 
 def run_settings(server: Server, directory: str, started_at: float | None) -> wandb.Settings:
-    """Settings for one run, made afresh each time: ``wandb.init`` changes the object that it is given."""
+    """What differs between runs, beside :data:`PROCESS_SETTINGS`; made afresh each time: ``wandb.init`` changes it."""
     return wandb.Settings(
-        mode="online",
         base_url=server.base_url,
         api_key=server.key,
         root_dir=directory,
-        silent=True,
-        console="off",
-        save_code=False,
-        disable_git=True,
-        disable_code=True,
-        disable_job_creation=True,
-        label_disable=True,
-        init_timeout=30,
         finish_timeout=FINISH_TIMEOUT,
-        finish_timeout_raises=True,
-        summary_timeout=60,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
         x_start_time=started_at,
-        # Whole seconds only: a fraction silently means the default (20 retries of 2 to 60 s and more).
-        x_graphql_timeout_seconds=20,
-        x_graphql_retry_max=4,
-        x_graphql_retry_wait_min_seconds=1,
-        x_graphql_retry_wait_max_seconds=10,
-        x_file_stream_timeout_seconds=20,
-        x_file_stream_retry_max=5,
-        x_file_stream_retry_wait_min_seconds=1,
-        x_file_stream_retry_wait_max_seconds=10,
-        x_file_transfer_retry_max=5,
-        x_file_transfer_retry_wait_min_seconds=1,
-        x_file_transfer_retry_wait_max_seconds=10,
-        x_transaction_log_flush_interval=1,
     )
 
 
@@ -1135,9 +1140,19 @@ def _ending(directory: str, taken: Snapshot) -> dict[str, Any]:
     return {"outcome": "crashed", "verdict": Verdict.CRASHED, "reason": said.failed}
 
 
+def _table(planned: PlannedTable) -> wandb.Table:
+    """The table of the SDK. Its rows are set at once: added one by one, each cell would be asked for its type.
+
+    With mixed types allowed every column has the type "any" before and after.
+    """
+    table = wandb.Table(columns=list(planned.columns), data=[], allow_mixed_types=True)
+    table.data = [list(row) for row in planned.rows]
+    return table
+
+
 def start_sdk() -> None:
-    """Start the SDK's own process, which the first run would do otherwise."""
-    wandb.setup().ensure_service()
+    """Tell the SDK what holds for all runs of this process, and start its own process."""
+    wandb.setup(PROCESS_SETTINGS)
 
 
 def check_server(server: Server) -> Answer:

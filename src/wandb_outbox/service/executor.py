@@ -144,7 +144,11 @@ class Executor:
     # -- the turn ----------------------------------------------------------------------------------------------------
 
     def turn(self, longest: float) -> None:
-        """One round: requests, intake, deliveries; then wait until the next thing is due, at most ``longest`` seconds.
+        """One round of all; then wait until the next thing is due, at most ``longest`` seconds. Raises as :meth:`work`."""
+        self.wait(min(self.work(), longest))
+
+    def work(self) -> float:
+        """One round: requests, intake, deliveries. Returns in how many seconds the next is due if nothing wakes us.
 
         Raises ``StateGone`` when the state directory was taken away.
         """
@@ -157,7 +161,11 @@ class Executor:
         due = self.intake.step()
         if self.intake.decides_within(WARM_UP):
             self.deliverer.expect()
-        self._wake.wait(min(due, self.deliverer.step(), longest, REQUEST_POLL))
+        return min(due, self.deliverer.step(), REQUEST_POLL)
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for so long, or until something has come since :meth:`work` began."""
+        self._wake.wait(max(seconds, 0.0))
 
     def rest(self, seconds: float) -> None:
         """Do nothing for a while, or until woken."""

@@ -13,6 +13,8 @@ from wandb_outbox.outbox.store import Store
 from wandb_outbox.service.executor import Executor
 
 FOLLOW_POLL = 0.1
+SHOW_EVERY = 0.2
+"""Seconds between two states of the progress bar."""
 Show = Callable[[Store, Sequence[Run]], None]
 """Shows progress: given the outbox, and the rows that are followed."""
 
@@ -22,16 +24,18 @@ def flush(executor: Executor, *, timeout: float | None, show: Show, stopped: Cal
     deadline = None if timeout is None else time.monotonic() + timeout
     executor.intake.look_everywhere()
     while not stopped() and (deadline is None or time.monotonic() < deadline):
-        executor.turn(1.0 if deadline is None else max(0.0, min(1.0, deadline - time.monotonic())))
+        due = executor.work()
         show(executor.store, ())
         if executor.intake.caught_up() and not executor.worth_waiting():
             return
+        executor.wait(due if deadline is None else min(due, deadline - time.monotonic()))
 
 
 def upload(
     executor: Executor, paths: Sequence[str], overrides: Overrides, *, show: Show, stopped: Callable[[], bool]
 ) -> tuple[list[int], list[str]]:
     """Deliver these folders now; returns the keys of their rows, and the problems of those that could not be accepted."""
+    executor.deliverer.expect()
     keys: list[int] = []
     problems: list[str] = []
     for path in paths:
@@ -41,7 +45,7 @@ def upload(
             problems.append(told(error))
     executor.deliverer.only = keys
     while keys and not stopped():
-        executor.turn(0.2)
+        due = executor.work()
         rows = _rows(executor.store, keys)
         show(executor.store, rows)
         # One that changed while it was uploaded is looked at again, and sent as soon as it is finished.
@@ -57,6 +61,7 @@ def upload(
             or (executor.deliverer.closed and not executor.deliverer.under_way)
         ):
             break
+        executor.wait(min(due, SHOW_EVERY))
     return keys, problems
 
 
