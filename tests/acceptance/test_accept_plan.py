@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import run_folders
@@ -67,6 +68,33 @@ def test_plan_of_a_folder_that_is_being_written(bench: Bench) -> None:
     (plan,) = bench.run("plan", folder, "--json", environ=NO_NETWORK).json()["plans"]
     assert plan["verdict"] == "complete"
     assert list(bench.server.requests) == []
+
+
+@alone_on_a_bench
+def test_an_input_that_is_missing_is_told_by_plan(bench: Bench) -> None:
+    """Before the delivery nobody can know; after it the plan warns, until the input is there and the folder sent again."""
+
+    def told(folder: Path) -> list[tuple[str, str]]:
+        (plan,) = bench.run("plan", folder, "--json", environ=NO_NETWORK).json()["plans"]
+        return [(each["rule"], each["severity"]) for each in plan["warnings"] if "input" in each["rule"]]
+
+    folder, source = bench.outputs / "clean", bench.outputs / "ingest"
+    for path, said in (
+        (folder, "project: p\ninputs: [raw:latest]\n"),
+        (source, "project: p\nartifacts: [{name: raw, type: dataset, files: x}]\n"),
+    ):
+        path.mkdir()
+        (path / "x").write_text("1")
+        (path / "outbox.yaml").write_text(said)
+    assert told(folder) == [("input-unchecked", "note")]
+    assert bench.run("upload", folder).code == 0
+    assert told(folder) == [("missing-input", "warning")]
+    assert "`upload` the folder again once it is there" in bench.run("show", folder).out
+    assert bench.run("upload", source).code == 0
+    assert bench.run("upload", folder).code == 0
+    assert told(folder) == []
+    (folder / "y").write_text("1")
+    assert told(folder) == [("input-unchecked", "note")]
 
 
 @alone_on_a_bench

@@ -148,6 +148,20 @@ def test_a_missing_input_costs_no_upload(steps: Steps) -> None:
     assert "outbox/missing_inputs" not in steps.run(again).summary
 
 
+def test_an_input_that_came_later_is_used_when_the_folder_is_sent_again(steps: Steps) -> None:
+    """The same content: as long as it is missing that is told again, and then the lineage is whole."""
+    folder = steps.folder("clean-x", {"inputs": ["late:v0"], "group": "g", "params": {"a": 1}})
+    first = steps.deliver(folder)
+    assert steps.deliver(folder, contacted=True).warnings == first.warnings != ()
+    steps.deliver(steps.folder("ingest-x", _output("late")))
+    again = steps.deliver(folder, contacted=True)
+    assert again.warnings == ()
+    run = steps.run(again)
+    assert [name.rpartition("/")[2] for name in run.used_artifacts] == ["late:v0"]
+    assert "outbox/missing_inputs" not in run.summary
+    assert steps.deliver(folder, contacted=True) == again
+
+
 REFUSED = Fault("ArtifactMembershipByName", "status", times=1, status=403)
 
 

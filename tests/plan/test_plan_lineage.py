@@ -77,6 +77,29 @@ def test_an_artifact_that_cannot_be_is_left_out(tmp_path: Path, artifacts: list[
     assert rules(plan) == [rule]
 
 
+def test_a_name_that_is_not_allowed_is_made_to_fit(tmp_path: Path) -> None:
+    """Cut with a hash, and with dashes for what W&B does not allow; two that become one name are not mixed."""
+    long = "x" * 129
+    plan = _plan(tmp_path, *({"name": name, "type": "t", "files": "a.json"} for name in (long, "a b", "a/b")))
+    assert [(len(each.name), each.name[:5]) for each in plan.artifacts[1:]] == [(128, "xxxxx"), (3, "a-b")]
+    assert rules(plan) == [
+        "artifact-name-length", "artifact-name-characters", "artifact-name-characters", "artifact-name-taken"
+    ]  # fmt: skip
+
+
+def test_a_fault_in_what_an_artifact_can_be_without_costs_only_that(tmp_path: Path) -> None:
+    """Aliases, description and metadata; the artifact is sent."""
+    sound = {"name": "m", "type": "t", "files": "a.json"}
+    (planned,) = _plan(tmp_path, {**sound, "aliases": ["v3", "ok"], "description": 5, "metadata": [1]}).artifacts[1:]
+    assert (planned.aliases, planned.description, planned.metadata["run_id"]) == (("latest", "ok"), "", "run0id")
+
+
+def test_texts_stand_for_lists_of_one(tmp_path: Path) -> None:
+    """Inputs, and tags with commas as on the command line."""
+    plan = _plan(tmp_path, inputs="raw:v1", tags="nlp, baseline")
+    assert (plan.inputs, plan.tags) == (("raw:v1",), ("nlp", "baseline"))
+
+
 def test_one_name_is_one_artifact(tmp_path: Path) -> None:
     """The first of the name counts."""
     plan = _plan(tmp_path, {"name": "m", "type": "t", "files": "a.json"}, {"name": "m", "type": "t", "files": "b.json"})

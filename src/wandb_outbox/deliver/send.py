@@ -88,6 +88,7 @@ from wandb_outbox.model import (
     run_id,
 )
 from wandb_outbox.plan import make_plan
+from wandb_outbox.plan.lineage import missing_input
 from wandb_outbox.plan.live import ATTACHED, attached
 from wandb_outbox.steps import step
 
@@ -483,6 +484,8 @@ class _Delivery:
             return None
         if remote.state not in (ENDED if plan.attach else ("finished", "failed")):
             return None
+        if remote.summary_metrics.get(MISSING_INPUTS):
+            return None  # what was missing may be there by now, and else is told again
         artifact = self._committed(entity, plan, str(delivered["artifact"])) if delivered.get("artifact") else None
         if plan.artifacts and (artifact is None or artifact.digest != delivered.get("digest")):
             return None
@@ -1026,10 +1029,7 @@ class _Delivery:
         notes = [
             f"{warning.rule}: {warning.message}" for warning in plan.warnings if warning.severity is not Severity.NOTE
         ]
-        notes += [
-            f"missing-input: {name} is not there, or may not be read with this key; the run does not show it as an input"
-            for name in self._missing_inputs
-        ]
+        notes += [missing_input(name) for name in self._missing_inputs]
         notes += [
             f"offline-artifact-lost: files of the artifact {name} are neither where the offline run left them nor in the "
             "folder; it was not sent"

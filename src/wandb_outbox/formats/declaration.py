@@ -25,6 +25,10 @@ NEVER = "never"
 RULE = "outbox-yaml"
 
 _LISTS = frozenset({"tags", "inputs", "artifacts", "media"})
+_OPTIONAL = frozenset({"description", "metadata", "aliases"})
+_UPLOAD_WORDS: Mapping[str | None, str] = {
+    HOLD: "the run is held, for this is no consent", NEVER: "it counts as never", None: "it is left out"
+}  # fmt: skip
 # For a file that is no YAML: what is meant to keep a folder back counts although the rest cannot be read.
 _UPLOAD_LINE = re.compile(r"^[\"']?upload[\"']?\s*:\s*[\"']?(hold|never)\b", re.MULTILINE)
 
@@ -144,14 +148,14 @@ def _checked(marked: Marked) -> Declaration:
         name=sound.get("name"),
         group=sound.get("group"),
         job_type=sound.get("job_type"),
-        tags=tuple(str(tag) for tag in _many(sound.get("tags"))),
+        tags=_tags(sound.get("tags")),
         notes=sound.get("notes"),
         params=sound.get("params", {}),
         meta=sound.get("meta", {}),
         summary=sound.get("summary", {}),
         media=_many(sound.get("media")),
         upload=_wish(value),
-        inputs=tuple(dict.fromkeys(sound.get("inputs", ()))),
+        inputs=tuple(dict.fromkeys(_many(sound.get("inputs")))),
         artifacts=tuple(_artifact(each) for each in sound.get("artifacts", ())),
         warnings=tuple(warnings),
     )
@@ -168,6 +172,12 @@ def _artifact(value: Mapping[str, Any]) -> DeclaredArtifact:
     )
 
 
+def _tags(value: JsonValue) -> tuple[str, ...]:
+    """A list, or a text with commas as on the command line."""
+    many = value.split(",") if isinstance(value, str) else _many(value)
+    return tuple(str(tag) for tag in many)
+
+
 def _many(value: JsonValue) -> tuple[Any, ...]:
     if value is None:
         return ()
@@ -180,16 +190,21 @@ def _warning_of(fault: Fault, marked: Marked) -> PlanWarning:
         words = f"{place}run data never chooses the entity; set it for the root, or say --entity"
         return PlanWarning(RULE, Severity.WARNING, words)
     if fault.path == ("upload",):
-        return _error(f"{place}{fault.message}; the run is held, for this is no consent")
+        return _error(f"{place}{fault.message}; {_UPLOAD_WORDS[_wish(marked.value)]}")
     if fault.unknown_key:
         return PlanWarning(RULE, Severity.WARNING, f"{place}{fault.message}; it is left out")
     return _error(f"{place}{fault.message}; it is left out")
 
 
 def _faulty_part(fault: Fault) -> Path:
-    """What is left out because of a fault: an unknown key, one element of a list, or else the whole key."""
+    """What is left out because of a fault: an unknown key, one element of a list, or else the whole key.
+
+    An artifact is only left out for what it cannot be without.
+    """
     if fault.unknown_key:
         return fault.path
+    if len(fault.path) > 2 and fault.path[0] == "artifacts" and fault.path[2] in _OPTIONAL:
+        return fault.path[:4] if fault.path[2] == "aliases" else fault.path[:3]
     return fault.path[:2] if fault.path and fault.path[0] in _LISTS else fault.path[:1]
 
 

@@ -81,7 +81,7 @@ def _text_faults(value: str, schema: Mapping[str, Any], path: Path) -> Iterator[
         yield Fault(path, "an empty text says nothing")
     pattern = schema.get("pattern")
     if pattern is not None and not re.search(pattern, value):
-        yield Fault(path, f"{_shown(value)} is not of the form {pattern}")
+        yield Fault(path, f"{_shown(value)} is not {schema.get('description', f'of the form {pattern}')}")
 
 
 def _object_faults(value: Mapping[str, JsonValue], schema: Mapping[str, Any], path: Path) -> Iterator[Fault]:

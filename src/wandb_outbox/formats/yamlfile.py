@@ -56,7 +56,7 @@ class Marked:
     value: JsonValue
     lines: dict[tuple[str | int, ...], int]
     duplicates: tuple[str, ...]
-    """Keys of the outermost mapping that are said twice, each in words with its line."""
+    """Keys that are said twice in one mapping, each in words with its line."""
 
     def line(self, path: tuple[str | int, ...]) -> int:
         """The line on which the part begins, or else what holds it."""
@@ -135,8 +135,13 @@ def parse_marked(text: str) -> Marked:
 
 def _with_text_keys(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key if isinstance(key, str) else str(key): _with_text_keys(each) for key, each in value.items()}
+        return {_text_key(key): _with_text_keys(each) for key, each in value.items()}
     return [_with_text_keys(each) for each in value] if isinstance(value, list) else value
+
+
+def _text_key(key: Any) -> str:
+    """As JSON writes it: ``null`` and ``true``."""
+    return "null" if key is None else str(key).lower() if isinstance(key, bool) else str(key)
 
 
 def _mark(
@@ -147,8 +152,9 @@ def _mark(
         for key, each in node.value:
             inner = (*path, str(key.value))
             line = key.start_mark.line + 1
-            if not path and inner in lines:
-                duplicates.append(f"line {line}: {key.value} is said twice; the last one counts")
+            if inner in lines:
+                where = ".".join(str(part) for part in inner)
+                duplicates.append(f"line {line}: {where} is said twice; the last one counts")
             lines[inner] = line
             _mark(each, inner, lines, duplicates)
     elif node.id == "sequence":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from wandb_outbox.detect.by_hand import judge_by_hand
 from wandb_outbox.folder import Selection
@@ -11,6 +12,7 @@ from wandb_outbox.model import Overrides, Plan, PlanRequest, run_id
 from wandb_outbox.outbox.location import StateDir
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.plan import make_plan
+from wandb_outbox.plan.lineage import about_inputs
 from wandb_outbox.service.executor import plan_rules
 from wandb_outbox.service.site import known_site
 from wandb_outbox.settings import Settings
@@ -45,4 +47,7 @@ def preview(
         overrides=overrides,
         **plan_rules(settings, root),
     )
-    return make_plan(request, judged.snapshot)
+    plan = make_plan(request, judged.snapshot)
+    delivered = run is not None and run.delivered_fingerprint == plan.fingerprint
+    told = about_inputs(plan.inputs, run.warnings if run is not None and delivered else None)
+    return replace(plan, warnings=(*plan.warnings, *told))
