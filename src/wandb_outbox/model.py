@@ -1,72 +1,38 @@
 """The words of the project as values: states, verdicts, snapshots, plans, receipts.
 
-This module imports nothing of ours and does nothing: every other room speaks in these types. Times are
-seconds since the epoch as ``float``; sizes are bytes; paths are ``str`` as :func:`os.fsdecode` gives them,
-so that names that are not UTF-8 survive a round trip.
+This module does nothing, and imports nothing of ours but the words of a row, which are its own, too: every other room
+speaks in these types. Times are seconds since the epoch as ``float``; sizes are bytes; paths are ``str`` as
+:func:`os.fsdecode` gives them, so that names that are not UTF-8 survive a round trip.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from wandb_outbox.row import (
+    LINGERS,
+    OLDER,
+    STATE_MEANINGS,
+    TRANSITIONS,
+    Kind,
+    Overrides,
+    Run,
+    State,
+    Verdict,
+    run_id,
+)
+
+__all__ = [
+    "LINGERS", "OLDER", "STATE_MEANINGS", "TRANSITIONS", "Kind", "Overrides", "Run", "State", "Verdict", "run_id",
+]  # fmt: skip
+
 JsonValue = Any
 """A value that JSON can hold. ``Any``, because a recursive alias buys no safety at this price."""
-
-
-class State(StrEnum):
-    """Where a run folder stands in the outbox; one sentence each is in :data:`STATE_MEANINGS`."""
-
-    WRITING = "writing"
-    HELD = "held"
-    QUEUED = "queued"
-    UPLOADING = "uploading"
-    UPLOADED = "uploaded"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-STATE_MEANINGS: Mapping[State, str] = {
-    State.WRITING: "somebody writes to the folder, or we cannot tell yet that it is finished",
-    State.HELD: "finished, and waits for a person to release it",
-    State.QUEUED: "finished, and waits for its turn or for the network",
-    State.UPLOADING: "an uploader process is delivering it now",
-    State.UPLOADED: "the server confirmed run, artifact, digest and file count",
-    State.FAILED: "given up after its attempts or refused by the server; a person has to look",
-    State.SKIPPED: "left alone on purpose",
-}
-
-TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.WRITING: frozenset({State.HELD, State.QUEUED, State.UPLOADED, State.FAILED, State.SKIPPED}),
-    State.HELD: frozenset({State.WRITING, State.QUEUED, State.SKIPPED}),
-    State.QUEUED: frozenset({State.WRITING, State.HELD, State.UPLOADING, State.FAILED, State.SKIPPED}),
-    State.UPLOADING: frozenset({State.WRITING, State.HELD, State.QUEUED, State.UPLOADED, State.FAILED, State.SKIPPED}),
-    State.UPLOADED: frozenset({State.WRITING, State.HELD, State.QUEUED}),
-    State.FAILED: frozenset({State.WRITING, State.QUEUED, State.SKIPPED}),
-    State.SKIPPED: frozenset({State.WRITING, State.QUEUED}),
-}
-"""Every legal change of state; the store makes no others. ``writing`` to ``uploaded``: what the server has was put back."""
-
-
-OLDER = "older than the watch over its root"
-"""How the reason begins for which a folder of an old backlog is held."""
-
-
-class Verdict(StrEnum):
-    """What completion says of a folder at one moment."""
-
-    WRITING = "writing"
-    SETTLING = "settling"
-    COMPLETE = "complete"
-    CRASHED = "crashed"
-    STALLED = "stalled"
-
-
-LINGERS = "writer lingers: "
-"""How the reason begins of a folder that says that it is done while somebody still has a file of it open."""
 
 
 class Writers(StrEnum):
@@ -75,13 +41,6 @@ class Writers(StrEnum):
     WRITER = "writer"
     FREE = "free"
     UNKNOWN = "unknown"
-
-
-class Kind(StrEnum):
-    """What sort of thing is delivered."""
-
-    FOLDER = "folder"
-    OFFLINE_RUN = "offline-run"
 
 
 class Severity(StrEnum):
@@ -165,8 +124,6 @@ class Snapshot:
 
 def fingerprint(files: Iterable[FileStat]) -> str:
     """Hash over (relative path, size, mtime_ns), independent of the order of ``files``; 32 hex digits."""
-    import hashlib
-
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(files, key=lambda file: os.fsencode(file.path)):
         digest.update(os.fsencode(file.path) + b"\0%d\0%d\n" % (file.size, file.mtime_ns))
@@ -205,19 +162,6 @@ class Judgement:
     look_again_in: float | None = None
     outcome: str = "unknown"
     """``"ok"``, ``"crashed"``, ``"incomplete"`` or ``"unknown"``: how the experiment ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What a person said on the command line about one delivery. ``None``: nothing said."""
-
-    entity: str | None = None
-    project: str | None = None
-    name: str | None = None
-    group: str | None = None
-    job_type: str | None = None
-    tags: tuple[str, ...] | None = None
-    notes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,80 +384,3 @@ class Receipt:
     fingerprint: str
     incarnation: int
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One row of the outbox: one run folder, or one offline run."""
-
-    key: int
-    path: str
-    root: str | None
-    kind: Kind
-    format: str
-    birth: str
-    state: State
-    reason: str
-    verdict: str
-    outcome: str
-    judged: str
-    """Why completion said what it said, when it last found the folder finished."""
-    run_id: str
-    revision: int
-    incarnation: int
-    fingerprint: str
-    files: int
-    bytes: int
-    first_seen: float
-    completed_at: float | None
-    attempts: int
-    next_attempt_at: float | None
-    overrides: Overrides
-    error_class: str | None
-    error_message: str | None
-    error_hint: str | None
-    entity: str | None
-    project: str | None
-    name: str | None
-    url: str | None
-    artifact: str | None
-    digest: str | None
-    delivered_fingerprint: str | None
-    uploaded_at: float | None
-    warnings: tuple[str, ...]
-    """What plan and receipt of the last confirmed delivery warned of."""
-    claim: str | None
-    contacted: bool
-    """The server may know this run id: from now on it never changes without a new incarnation."""
-    suspect: bool
-    """Its uploader died while it carried several: deliver it alone, so that the poison one is found."""
-    gone: bool
-    """The folder was not there when last looked for."""
-    by_person: bool
-    """A person skipped it: no change of the folder moves it."""
-    hold: bool
-    """A person wants to see every content of it before it is sent."""
-    forced: bool
-    """A person asked for it by ``upload`` or ``release``: holds do not apply to the approved fingerprint."""
-    insisted: bool
-    """It was held because of the run that it logged itself, and a person released it all the same."""
-    verdict_since: float | None
-    """Since when completion has said ``verdict``, while it waits; ``None``: it has not judged this content yet."""
-    look_at: float | None
-    """When the look that recorded the reason was to be repeated, if nothing is seen before."""
-
-
-def run_id(site: str, path: str, incarnation: int) -> str:
-    """The W&B run id of a folder: the same for ever for (site, real path, incarnation); 16 characters.
-
-    Names collide (many experiments share a project and a name), so the id must not come from them. Sixteen
-    base-32 digits are 80 bits, and hold none of the characters that W&B forbids in ids.
-    """
-    import hashlib
-
-    digest = hashlib.blake2b(digest_size=10)
-    for part in (site.encode(), os.fsencode(path), b"%d" % incarnation):
-        digest.update(b"%d:" % len(part) + part)
-    number = int.from_bytes(digest.digest(), "big")
-    alphabet = "0123456789abcdefghijkmnpqrstuvwx"
-    return "".join(alphabet[(number >> shift) & 31] for shift in range(75, -1, -5))

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
-from wandb_outbox.model import LINGERS, Run, State, Verdict
 from wandb_outbox.outbox.lock import Executor
 from wandb_outbox.outbox.store import Attempt, Object, Store
+from wandb_outbox.row import LINGERS, Run, State, Verdict
 
 SCHEMA = 1
 

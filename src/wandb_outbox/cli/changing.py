@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from wandb_outbox.cli.common import complain, named, printable, refuse_foreign, state_dir_of
 from wandb_outbox.errors import UserError
-from wandb_outbox.model import Run, State
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.report import Exit
+from wandb_outbox.row import Run, State
 
 
 def retry_command(arguments: argparse.Namespace) -> int:

@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wandb_outbox.errors import ConfigurationError, UserError
-from wandb_outbox.model import Overrides, Run
 from wandb_outbox.outbox.location import StateDir, find_state_dir
 from wandb_outbox.outbox.store import Store
+from wandb_outbox.row import Overrides, Run
 
 if TYPE_CHECKING:
     from wandb_outbox.settings import Loaded
 
-_CONTROLS = bytes([*range(1, 32), 127])
-"""The control characters of ASCII, but for NUL."""
+_ENDED = bytes([ord("\n"), *[0] * 31, *range(32, 127), 0, *range(128, 256)])
+"""What becomes of each byte: a NUL ends a line, and any other control character of ASCII is a NUL instead."""
 
 
 def state_dir_of(arguments: argparse.Namespace) -> StateDir:
@@ -152,8 +152,9 @@ def printable(text: str, *, keep_lines: bool = False) -> str:
 
 def printable_lines(lines: bytes) -> str:
     """The same for many lines with a NUL between two: nearly all are plain ASCII, which is soon seen for all at once."""
-    if lines.isascii() and len(lines.translate(None, _CONTROLS)) == len(lines):
-        return lines.replace(b"\0", b"\n").decode() + "\n"
+    text = lines.translate(_ENDED)
+    if text.isascii() and b"\0" not in text:
+        return text.decode() + "\n"
     return "".join([printable(line.decode(errors="replace").rstrip()) + "\n" for line in lines.split(b"\0")])
 
 

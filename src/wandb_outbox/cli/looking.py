@@ -11,10 +11,10 @@ import time
 from wandb_outbox import __version__, report
 from wandb_outbox.cli.common import complain, find, named, printable, printable_lines, state_dir_of, unknown
 from wandb_outbox.errors import UserError
-from wandb_outbox.model import Run, State
 from wandb_outbox.outbox.lock import running_executor
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.report import Exit
+from wandb_outbox.row import Run, State
 
 
 def status_command(arguments: argparse.Namespace) -> int:
@@ -66,13 +66,13 @@ def show_command(arguments: argparse.Namespace) -> int:
 
 def why_command(arguments: argparse.Namespace) -> int:
     """Where a run stands and why, with the evidence seen now."""
-    from wandb_outbox.detect.evidence import evidence_text
-
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # see detect/writers.py: a broken lease would end us
     _, run = _one(arguments)
     watched = running_executor(state_dir_of(arguments)) is not None
     print(printable(report.why_text(run, now=time.time(), watched=watched), keep_lines=True))
     if run.state in (State.WRITING, State.HELD, State.QUEUED):
+        from wandb_outbox.detect.evidence import evidence_text
+
         print(printable(evidence_text(run), keep_lines=True))
     return Exit.OK
 

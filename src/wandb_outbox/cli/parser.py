@@ -11,8 +11,8 @@ import os
 import sys
 from typing import NoReturn
 
-from wandb_outbox.model import State
 from wandb_outbox.report import Exit
+from wandb_outbox.row import State
 
 
 class _Parser(argparse.ArgumentParser):

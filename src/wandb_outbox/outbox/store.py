@@ -16,12 +16,15 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wandb_outbox.errors import Held, OutboxError, StateUnusable
-from wandb_outbox.model import LINGERS, OLDER, Judgement, Kind, Overrides, Receipt, Run, Snapshot, State, run_id
 from wandb_outbox.outbox import schema
 from wandb_outbox.outbox.location import DISK_TROUBLE, StateDir, disk_full, keep_group
+from wandb_outbox.row import LINGERS, OLDER, Kind, Overrides, Run, State, run_id
+
+if TYPE_CHECKING:
+    from wandb_outbox.model import Judgement, Receipt, Snapshot
 
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for another connection's write."""
@@ -39,7 +42,7 @@ PAGE = 500
 _OPEN = "state IN ('writing', 'held', 'queued', 'uploading', 'failed')"
 """The condition of the index ``runs_open``, word by word: SQLite uses it only then, and else looks at every row."""
 
-_LINE = "printf('%-9s  %.8s  %s  %s', state, run_id, path, iif(state = 'uploaded', coalesce(url, ''), reason))"
+_LINE = "printf('%-9s  %.8s  %s  %s', state, run_id, path, iif(state = 'uploaded', url, reason))"
 """State, run id, folder, and its URL once it is uploaded, else the reason for its state."""
 
 Object = tuple[bytes, float | None, float, float | None, float | None]
