@@ -28,6 +28,7 @@ import wandb
 from wandb.apis.public import Run as RemoteRun
 from wandb.proto import wandb_internal_pb2
 from wandb.sdk.artifacts._internal_artifact import InternalArtifact
+from wandb.sdk.lib.paths import LogicalPath
 
 from wandb_outbox.deliver.attach import (
     ASK_AGAIN,
@@ -41,6 +42,7 @@ from wandb_outbox.deliver.attach import (
     refusal,
     says_script,
 )
+from wandb_outbox.deliver.digests import Digests
 from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, says_deleted, shorten
 from wandb_outbox.deliver.probe import Answer, ServerState, ask_log_lines, ask_server
 from wandb_outbox.deliver.protocol import Job
@@ -259,6 +261,7 @@ class _Delivery:
         self._missing_inputs: list[str] = []
         self._fresh = True
         self._before: Snapshot | None = None
+        self._digests = Digests(job.request.path, lambda: progress(self.stage.value))
         self._lost: list[str] = []
         """Artifacts of the offline run whose files are gone."""
         self._notes: list[str] = []
@@ -511,6 +514,7 @@ class _Delivery:
     def _send(self, plan: Plan, entity: str, identity: Identity, before: Snapshot) -> list[wandb.Artifact]:
         remote = identity.remote
         self._fresh = remote is None
+        self._digests.begin(file for artifact in plan.artifacts for file in artifact.files)
         rows, self._frozen = plan.history, False
         if remote is not None and (remote.history_line_count or 0) > 0:
             sent = [_plain(row) for row in remote.scan_history(use_cache=False)]
@@ -864,9 +868,10 @@ class _Delivery:
         for file in planned.files:
             # Neither staged nor cached: the SDK reads the folder itself, and the snapshots before and after tell
             # whether it changed under the upload.
-            artifact.add_file(
+            artifact._add_local_file(  # noqa: SLF001  the public way hashes the file itself
+                LogicalPath(file.path.removeprefix(planned.below)),
                 os.path.join(self._job.request.path, file.path),
-                name=file.path.removeprefix(planned.below),
+                digest=self._digests.of(file),
                 policy="immutable",
                 skip_cache=True,
             )
@@ -1083,6 +1088,7 @@ class _Delivery:
 
     def clean(self) -> None:
         """Remove what the SDK left on disk for this run; the server's answer is what counts, never this."""
+        self._digests.stop()
         if self._sync_dir is not None:
             shutil.rmtree(self._sync_dir, ignore_errors=True)
 
