@@ -143,6 +143,17 @@ class Selection:
         return select
 
 
+def is_pattern(text: str) -> bool:
+    """Whether this can be read as a pattern of gitignore. Loads pathspec, as :meth:`Selection.selector` does later."""
+    import pathspec
+
+    try:
+        pathspec.GitIgnoreSpec.from_lines([text])
+    except ValueError:
+        return False
+    return True
+
+
 def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
     """Walk the folder once and return what is in it.
 

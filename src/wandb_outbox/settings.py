@@ -37,7 +37,7 @@ from pydantic_settings import (
 )
 
 from wandb_outbox.errors import ConfigurationError
-from wandb_outbox.folder import Selection
+from wandb_outbox.folder import Selection, is_pattern
 from wandb_outbox.model import RootRules
 
 DEFAULT_BASE_URL = "https://api.wandb.ai"
@@ -118,7 +118,17 @@ class RootSettings(BaseModel):
     @field_validator("path")
     @classmethod
     def _absolute(cls, value: str) -> str:
+        if not value:
+            raise ValueError("an empty path")
         return os.path.realpath(os.path.expanduser(value))
+
+    @field_validator("exclude", "include")
+    @classmethod
+    def _readable_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        problems = [f"{pattern!r} is no gitignore pattern" for pattern in value if not is_pattern(pattern)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return value
 
     @field_validator("done_when")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 
 import pytest
 import run_folders
@@ -95,21 +96,37 @@ def test_copies_of_one_run_are_all_known_again_when_the_outbox_is_lost(bench: Be
     assert {run.id for run in bench.server.runs()} == set(rows.values())
 
 
-@alone_on_a_bench
-def test_a_daemon_whose_state_is_deleted_under_it_ends_and_the_next_sends_nothing_twice(bench: Bench) -> None:
-    """An outbox that nobody can see any more would deliver beside the next one's: it says so and makes room."""
+def lose_under_a_daemon(bench: Bench, lose: Callable[[], None], missed: str) -> None:
+    """A daemon whose state is gone says what it misses, and ends; the next one sends nothing twice."""
     folder = run_folders.make(bench.outputs / "2025-12-03/run")
     daemon = bench.watch()
     first = bench.wait_state(folder, "uploaded")
-    shutil.rmtree(bench.state)
+    lose()
     done = daemon.wait()
     assert done.code == 1
-    assert f"{bench.state}/lock was deleted or replaced while it was in use" in done.err
+    assert f"{bench.state}/{missed} was deleted or replaced while it was in use" in done.err
     bench.wait_no_uploaders()
     bench.watch()
     assert bench.wait_state(folder, "uploaded")["id"] == first["id"]
     assert [run.id for run in bench.server.runs()] == [first["id"]]
     assert [artifact.version for artifact in outputs_of(bench.server)] == ["v0"]
+
+
+@alone_on_a_bench
+def test_a_daemon_whose_state_is_deleted_under_it_ends_and_the_next_sends_nothing_twice(bench: Bench) -> None:
+    """An outbox that nobody can see any more would deliver beside the next one's: it makes room."""
+    lose_under_a_daemon(bench, lambda: shutil.rmtree(bench.state), "lock")
+
+
+@alone_on_a_bench
+def test_a_daemon_whose_outbox_alone_is_deleted_ends_too(bench: Bench) -> None:
+    """It would hear no command any more, and what it delivers would stand in no list."""
+
+    def lose() -> None:
+        for file in bench.state.glob("outbox.db*"):
+            file.unlink()
+
+    lose_under_a_daemon(bench, lose, "outbox.db")
 
 
 @alone_on_a_bench

@@ -257,6 +257,20 @@ def test_a_rule_for_done_that_means_nothing_is_refused(home: Home, rule: str) ->
     assert "done_when" in home.faults()[0]
 
 
+@pytest.mark.parametrize("setting", ["exclude", "include"])
+def test_a_pattern_that_gitignore_cannot_read_is_refused(home: Home, setting: str) -> None:
+    """Each by name, before a folder is looked at."""
+    home.write(f"[[roots]]\npath = '/a'\n{setting} = ['*.bin', '\\', '!']\n")
+    (fault,) = home.faults()
+    assert f"roots.0.{setting}: '\\\\' is no gitignore pattern; '!' is no gitignore pattern" in fault
+
+
+def test_an_empty_path_is_no_root(home: Home) -> None:
+    """A variable that was not set must not make the working directory one."""
+    home.write("[[roots]]\npath = ''\n")
+    assert "roots.0.path: an empty path" in home.faults()[0]
+
+
 # -- faults ----------------------------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,6 @@ class ExecutorLock:
 
     def __init__(self, state_dir: StateDir, *, now: float, command: str) -> None:
         """Take the lock, or raise :class:`ExecutorRunning` that says who has it."""
-        self._path = state_dir.lock
         try:
             self._descriptor = os.open(state_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -50,27 +49,33 @@ class ExecutorLock:
                 f"{by} is already delivering from {state_dir.path}",
                 hint="ask it with `wandb-outbox status`; stop it first, or give this one another --state-dir",
             ) from error
+        self._guarded = {state_dir.lock: os.fstat(self._descriptor)}
         text = json.dumps(asdict(Executor(os.getpid(), now, __version__, command)))
         with contextlib.suppress(OSError):  # a full disk: the lock itself needs no room
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, text.encode(), 0)
 
-    def check(self) -> None:
-        """Raise :class:`StateGone` when the file that we have locked is not the one that others see.
+    def guard(self, path: str) -> None:
+        """Let :meth:`check` look after this file, too: it is there now."""
+        self._guarded[path] = os.stat(path)
 
-        Somebody deleted the state directory, or put another in its place: an outbox that nobody can see would go on
-        delivering beside that of the next executor.
+    def check(self) -> None:
+        """Raise :class:`StateGone` when the files that we work with are not those that others see.
+
+        Somebody deleted the state directory or its outbox, or put another in its place: an outbox that nobody can see would
+        hear no command, and go on delivering beside that of the next executor.
         """
-        try:
-            there = os.stat(self._path)
-        except OSError:
-            there = None
-        if there is None or not os.path.samestat(there, os.fstat(self._descriptor)):
-            raise StateGone(
-                f"the state directory of {self._path} was deleted or replaced while it was in use",
-                hint="start again: the outbox is made anew from the folders and from what the server says, and nothing is "
-                "sent twice",
-            )
+        for path, ours in self._guarded.items():
+            try:
+                there = os.stat(path)
+            except OSError:
+                there = None
+            if there is None or not os.path.samestat(there, ours):
+                raise StateGone(
+                    f"{path} was deleted or replaced while it was in use",
+                    hint="start again: the outbox is made anew from the folders and from what the server says, and nothing is "
+                    "sent twice",
+                )
 
     def release(self) -> None:
         """Let the next executor in. The file stays: deleting a locked file would let two in."""

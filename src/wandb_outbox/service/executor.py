@@ -66,6 +66,7 @@ class Executor:
             self.store, set_aside = Store.open_or_rebuild(state_dir, now=time.time())
             if set_aside is not None:
                 log("outbox-set-aside", copy=set_aside, action="rebuilt from the folders and from what the server says")
+            self._lock.guard(state_dir.database)
             self._settings = settings
             self._log = log
             self._wake = threading.Event()
