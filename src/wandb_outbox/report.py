@@ -196,6 +196,14 @@ def show_text(run: Run, attempts: Sequence[Attempt]) -> str:
     return "\n".join(lines)
 
 
+_NEXT: Mapping[State, tuple[str, str]] = {
+    State.HELD: ("release", "sends it as it is now, `skip` leaves it alone"),
+    State.SKIPPED: ("release", "sends it all the same"),
+    State.FAILED: ("retry", "tries again; so does any change of the folder"),
+}
+"""By state, the command that moves a run on, and what it does."""
+
+
 def why_text(run: Run, *, now: float, watched: bool) -> str:
     """``why``: where it stands and why, in sentences. ``watched``: a daemon runs."""
     lines = [f"{run.path} is {run.state.value}: {run.reason}."]
@@ -206,6 +214,8 @@ def why_text(run: Run, *, now: float, watched: bool) -> str:
             lines.append(f"Last error ({run.error_class}): {run.error_message}.")
         if run.error_hint:
             lines.append(f"What you can do: {run.error_hint}.")
+    if run.state in _NEXT:
+        lines.append(f"Next: `wandb-outbox {_NEXT[run.state][0]} {run.run_id[:8]}` {_NEXT[run.state][1]}.")
     if run.next_attempt_at is not None and run.state is State.HELD:
         lines.append(f"The server is asked again at {moment(run.next_attempt_at)}.")
     if run.next_attempt_at is not None and run.state is State.QUEUED:

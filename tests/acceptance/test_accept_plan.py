@@ -71,6 +71,25 @@ def test_plan_of_a_folder_that_is_being_written(bench: Bench) -> None:
 
 
 @alone_on_a_bench
+def test_a_folder_that_is_too_large_is_told_before_and_after(bench: Bench) -> None:
+    """``plan`` says that it would be held, ``why`` says that it is, and the command that ``why`` names sends it."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/large")
+    environ: dict[str, str | None] = {"WANDB_OUTBOX_MAX_BYTES": "1kB"}
+    planned = bench.run("plan", folder, environ={**NO_NETWORK, **environ})
+    assert "warning max-bytes: " in planned.out
+    assert "more than max_bytes (1,000): the folder is held until it is released" in planned.out
+    assert "max-bytes" not in bench.run("plan", folder, environ=NO_NETWORK).out
+    assert bench.run("flush", bench.outputs, environ=environ).code == 0
+    assert bench.list()[0]["state"] == "held"
+    (line,) = [line for line in bench.run("why", folder).out.splitlines() if line.startswith("Next: ")]
+    words = line.split("`")[1].split()
+    assert words[:2] == ["wandb-outbox", "release"]
+    assert bench.run(*words[1:]).code == 0
+    assert bench.run("flush", bench.outputs, environ=environ).code == 0
+    assert bench.list()[0]["state"] == "uploaded"
+
+
+@alone_on_a_bench
 def test_an_input_that_is_missing_is_told_by_plan(bench: Bench) -> None:
     """Before the delivery nobody can know; after it the plan warns, until the input is there and the folder sent again."""
 

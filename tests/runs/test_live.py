@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from children import until
@@ -13,7 +14,11 @@ from live_runs import STEPS, log_live, stay_live
 from offline_runs import made
 from runs_makers import Memory, Place, artifact_of, bytes_on_disk, bytes_on_server, llm_tts_folder, stats_of
 
+from wandb_outbox.deliver.attach import There, noted, own_part
 from wandb_outbox.errors import FolderChanged, Held
+from wandb_outbox.folder import snapshot
+from wandb_outbox.model import PlanRequest, RootRules
+from wandb_outbox.plan import make_plan
 from wandb_outbox.sandbox import RunView
 
 pytest_plugins = ("runs_fixtures",)
@@ -89,6 +94,50 @@ def test_a_changed_folder_is_the_next_version_in_the_same_run(place: Place) -> N
     assert after.summary["samples"]["nrows"] == 1
     assert "exact_match/accuracy" not in after.summary
     assert after.files["results.json"].size == (folder / "results.json").stat().st_size
+
+
+GIF = b"GIF89a\x03\0\x02\0\x80\0\0" + b"\0" * 20
+
+
+def test_media_of_the_folder_are_shown_in_the_run(place: Place) -> None:
+    """What was asked for, byte for byte; it follows the folder, and the run stays closed."""
+    folder = llm_tts_folder(place.root / "x")
+    (folder / "plots").mkdir()
+    (folder / "plots" / "a.gif").write_bytes(GIF)
+    (folder / "plots" / "b.gif").write_bytes(GIF)
+    (folder / "outbox.yaml").write_text("media: plots\n")
+    live = log_live(place.sandbox, folder)
+    before, memory = place.run(live), Memory()
+    receipt = place.deliver(folder, memory)
+    after = place.run(live)
+    assert receipt.warnings == ()
+    assert_untouched(before, after)
+    shown = after.summary["plots/a.gif"]
+    assert (shown["_type"], shown["width"], shown["height"]) == ("image-file", 3, 2)
+    file = after.files[shown["path"]].path
+    assert file is not None
+    assert file.read_bytes() == GIF
+    assert place.deliver(folder, memory) == receipt
+    (folder / "plots" / "b.gif").unlink()
+    place.deliver(folder, memory)
+    after = place.run(live)
+    assert_untouched(before, after)
+    assert ("plots/a.gif" in after.summary, "plots/b.gif" in after.summary) == (True, False)
+
+
+def test_media_of_the_run_win(tmp_path: Path) -> None:
+    """A key or a file that the run has of its own is not exchanged, and the receipt says so."""
+    folder = llm_tts_folder(tmp_path / "x")
+    for name in ("a.gif", "b.gif", "c.gif"):
+        (folder / name).write_bytes(GIF)
+    request = PlanRequest(str(folder), None, "llm-tts", "id", "site", rules=RootRules(media=("*.gif",)))
+    plan = make_plan(request, snapshot(str(folder)))
+    there = There("id", "finished", {}, {"a.gif": 1}, {"media/images/b.gif": 5})
+    own = own_part(plan, there)
+    assert [shown.key for shown in own.media] == ["c.gif"]
+    assert "the run has a.gif, b.gif of its own" in own.warnings[-1].message
+    again = There("id", "finished", {}, {"outbox/delivered": noted(plan, there), "b.gif": 2}, there.files)
+    assert [shown.key for shown in own_part(plan, again).media] == ["a.gif", "b.gif", "c.gif"]
 
 
 def test_numbers_of_the_run_win(place: Place) -> None:

@@ -76,11 +76,11 @@ def refusal(run: ExistingRun, entity: str, project: str, there: There | None, *,
 
 
 def own_part(plan: Plan, there: There) -> Plan:
-    """The plan without what the run has of its own: such summary keys, tables and run files stay as they are there."""
+    """The plan without what the run has of its own: such summary keys, tables, media and files stay as they are there."""
     ours = {DELIVERED, MISSING_INPUTS, *_texts(there.ours.get(KEYS))}
     taken = {key for key in there.summary if key not in ours and not key.startswith("_")}
-    our_files = _texts(there.ours.get(FILES))
-    kept = {name for name in plan.run_files if name in there.files and name not in our_files}
+    foreign = there.files.keys() - _texts(there.ours.get(FILES))
+    media = tuple(shown for shown in plan.media if shown.key not in taken and shown.name not in foreign)
     differ = sorted(key for key in taken & set(plan.summary) if not same(plan.summary[key], there.summary[key]))
     warnings = list(plan.warnings)
     if differ:
@@ -91,25 +91,39 @@ def own_part(plan: Plan, there: There) -> Plan:
     if hidden := sorted({table.name for table in plan.tables} & taken):
         words = f"the run has {', '.join(hidden)} of its own; the table of the folder is not sent"
         warnings.append(PlanWarning("live-run-differs", Severity.WARNING, words))
+    if len(media) < len(plan.media):
+        words = ", ".join(shown.key for shown in plan.media if shown not in media)
+        warnings.append(
+            PlanWarning(
+                "live-run-differs",
+                Severity.WARNING,
+                f"the run has {words} of its own; those of the folder are not shown",
+            )
+        )
     return replace(
         plan,
         summary={key: value for key, value in plan.summary.items() if key not in taken},
         tables=tuple(table for table in plan.tables if table.name not in taken),
-        run_files=tuple(name for name in plan.run_files if name not in kept),
+        run_files=tuple(name for name in plan.run_files if name not in foreign),
+        media=media,
         warnings=tuple(warnings),
     )
 
 
 def noted(plan: Plan, there: There) -> dict[str, JsonValue]:
     """What is ours in the run, noted there before any of it is sent: after a kill in between it is known for ours."""
-    keys = {*_texts(there.ours.get(KEYS)), *plan.summary, *(table.name for table in plan.tables)}
-    return {KEYS: sorted(keys), FILES: sorted({*_texts(there.ours.get(FILES)), *plan.run_files})}
+    keys = {*_texts(there.ours.get(KEYS)), *_keys(plan)}
+    files = {*_texts(there.ours.get(FILES)), *plan.run_files, *(shown.name for shown in plan.media)}
+    return {KEYS: sorted(keys), FILES: sorted(files)}
 
 
 def left_over(plan: Plan, there: There) -> list[str]:
     """Our summary keys of an earlier revision that this plan does not have any more."""
-    mine = {*plan.summary, *(table.name for table in plan.tables)}
-    return sorted(key for key in _texts(there.ours.get(KEYS)) - mine if key in there.summary)
+    return sorted(key for key in _texts(there.ours.get(KEYS)) - _keys(plan) if key in there.summary)
+
+
+def _keys(plan: Plan) -> set[str]:
+    return {*plan.summary, *(table.name for table in plan.tables), *(shown.key for shown in plan.media)}
 
 
 def directory_names(path: str) -> list[str]:

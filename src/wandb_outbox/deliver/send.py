@@ -603,6 +603,10 @@ class _Delivery:
         for name in plan.run_files:
             remote.upload_file(os.path.join(plan.path, name), root=plan.path)
             self._progress(self.stage.value)
+        with tempfile.TemporaryDirectory(dir=self._directory) as top:
+            for shown in plan.media:
+                remote.upload_file(copy_into(top, shown.name, plan.path, shown.file.path), root=top)
+                self._progress(self.stage.value)
         self._enter(Stage.ARTIFACT)
         self._use_inputs(remote.use_artifact, plan, entity)
 
@@ -615,7 +619,8 @@ class _Delivery:
         summary = remote.summary
         for key in (*left_over(plan, there), MISSING_INPUTS):
             summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded
-        summary.update({**plan.summary, **tables})  # type: ignore[no-untyped-call]
+        media = {shown.key: shown.value for shown in plan.media}
+        summary.update({**plan.summary, **tables, **media})  # type: ignore[no-untyped-call]
         step("send.content-sent")
         self._check_unchanged(before)
         self._enter(Stage.VERIFY)

@@ -56,9 +56,6 @@ def attached(plan: Plan, run: ExistingRun) -> Plan:
     project = run.project or plan.project
     words = f"it is attached to the run {run.run_id}, which the experiment logged itself; history, name and config stay"
     notes = [PlanWarning("live-run", Severity.NOTE, words)]
-    if plan.media:
-        kept = f"{len(plan.media)} media are in the artifact only: nothing is shown in a run that the experiment made itself"
-        notes.append(PlanWarning("media-cut", Severity.WARNING, kept))
     return replace(
         plan,
         attach=run,
@@ -71,7 +68,6 @@ def attached(plan: Plan, run: ExistingRun) -> Plan:
         config={OWN: {**plan.config[OWN], ATTACHED: True}},
         history=(),
         log=None,
-        media=(),
         artifacts=tuple(of_run(artifact, plan.run_id, run.run_id) for artifact in plan.artifacts),
         axes={},
         replays=(),

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from wandb_outbox.detect.by_hand import judge_by_hand
 from wandb_outbox.folder import Selection
-from wandb_outbox.model import Overrides, Plan, PlanRequest, run_id
+from wandb_outbox.formats import bytes_to_send
+from wandb_outbox.model import Overrides, Plan, PlanRequest, PlanWarning, Severity, run_id
 from wandb_outbox.outbox.location import StateDir
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.plan import make_plan
@@ -50,4 +51,10 @@ def preview(
     plan = make_plan(request, judged.snapshot)
     delivered = run is not None and run.delivered_fingerprint == plan.fingerprint
     told = about_inputs(plan.inputs, run.warnings if run is not None and delivered else None)
+    size = bytes_to_send(plan.format, judged.snapshot, request.rules.log_model)
+    if size > settings.max_bytes:
+        words = (
+            f"{size:,} bytes are more than max_bytes ({settings.max_bytes:,}): the folder is held until it is released"
+        )
+        told = (*told, PlanWarning("max-bytes", Severity.WARNING, words))
     return replace(plan, warnings=(*plan.warnings, *told))
