@@ -49,6 +49,8 @@ OFFLINE_PREFIX = "offline-run-"
 """How the SDK calls the directory of a run that it logged without a server; a live one's begins with ``run-``."""
 LOG_SUFFIX = ".wandb"
 
+LINK = "a symbolic link"
+"""Why a link is left out: it is never followed for sending."""
 MAX_DEPTH = 64
 MAX_FILES = 200_000
 MAX_LEFT_OUT = 10_000
@@ -199,7 +201,7 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                 if not in_own:
                     newest = max(newest, info.st_ctime_ns)
                 if stat.S_ISLNK(mode):
-                    excluded.append(Excluded(relative, "a symbolic link"))
+                    excluded.append(Excluded(relative, LINK))
                 elif info.st_dev != device:
                     excluded.append(Excluded(relative, "on another file system"))
                 elif stat.S_ISDIR(mode):

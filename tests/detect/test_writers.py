@@ -150,6 +150,37 @@ def test_a_file_in_a_directory_that_is_left_out_counts_as_a_writer(folder: Path)
     assert found.detail.startswith("tb/deep/events is open for writing by ")
 
 
+@pytest.mark.parametrize("leases", [True, False])
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_log_that_lies_elsewhere_and_is_linked_counts_as_a_writer(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, *, leases: bool, relative: bool
+) -> None:
+    """An experiment may keep its log on another disk; whoever holds it open is the experiment."""
+    log = tmp_path_factory.mktemp("scratch") / "experiment.log"
+    log.touch()
+    (folder / "sub" / "linked.log").symlink_to(os.path.relpath(log, folder / "sub") if relative else log)
+    with holding(log, os.O_WRONLY) as holder:
+        found = probe(folder, leases=leases)
+        assert found == WriterEvidence(
+            Writers.WRITER, f"sub/linked.log, a link to {log}, is open for writing by python (pid {holder.pid})"
+        )
+    if leases:
+        probe_until_free(folder)
+
+
+def test_other_links_are_nobodys(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What everybody writes to, a device, a FIFO, a loop and nothing: none of them makes a folder wait, or us."""
+    shared = tmp_path_factory.mktemp("shared") / "all.jsonl"
+    shared.touch()
+    os.mkfifo(shared.with_name("fifo.log"))
+    (folder / "all.jsonl").symlink_to(shared)
+    for name, target in (("a", "/dev/null"), ("b", "b.log"), ("c", "/nowhere/x.log"), ("d", "run.log"), ("e", str(folder)),
+                         ("f", str(shared.with_name("fifo.log")))):  # fmt: skip
+        (folder / f"{name}.log").symlink_to(target)
+    with holding(shared, os.O_WRONLY):
+        assert probe(folder) == WriterEvidence(Writers.FREE, "none of 3 files is open for writing")
+
+
 def test_files_that_vanished_or_were_replaced_are_nobodys(folder: Path) -> None:
     """A name that is gone since the snapshot is no writer; the next snapshot sees the change."""
     taken = snapshot(str(folder))

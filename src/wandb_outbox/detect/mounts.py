@@ -46,11 +46,26 @@ def find_type(lines: Sequence[str], device: str, path: str) -> str:
         if wanted in line and line.split(" ", 3)[2] == device:
             return _type_in(line)
     # btrfs subvolumes have device numbers of their own, which no mount line shows: then the path decides.
-    real = os.path.realpath(path)
+    return _type_by_path(lines, os.path.realpath(path))
+
+
+def type_untouched(path: str) -> str:
+    """The type of the file system that a path without links in it lies on, told without touching what lies there.
+
+    A look at a file on a dead network server would hang us.
+    """
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            return _type_by_path(mounts.readlines(), path)
+    except OSError:
+        return "unknown"
+
+
+def _type_by_path(lines: Sequence[str], path: str) -> str:
     nearest = ("", "unknown")
     for line in lines:
         point = _unescape(line.split(" ", 5)[4])
-        if _is_below(real, point) and len(point) >= len(nearest[0]):
+        if _is_below(path, point) and len(point) >= len(nearest[0]):
             nearest = (point, _type_in(line))
     return nearest[1]
 

@@ -20,9 +20,9 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type
+from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type, is_remote, type_untouched
 from wandb_outbox.errors import OutboxError
-from wandb_outbox.folder import open_file
+from wandb_outbox.folder import LINK, open_file
 from wandb_outbox.model import Snapshot, WriterEvidence, Writers
 
 HIDDEN = 60.0
@@ -94,6 +94,9 @@ def probe_writers(
     a file that vanishes; a file we may not read makes it UNKNOWN.
     """
     paths = probe_order([*(file.path for file in snapshot.files), *snapshot.watched])
+    elsewhere = _writer_elsewhere(folder, snapshot, leases=leases, find=find)
+    if elsewhere is not None:
+        return WriterEvidence(Writers.WRITER, elsewhere)
     if leases and file_system_type(folder) in LEASE_TYPES:
         doubt = ""
         left_out = frozenset(snapshot.watched)
@@ -118,6 +121,44 @@ def probe_writers(
             Writers.WRITER, f"{holder.file} is open for writing by {holder.command} (pid {holder.pid})"
         )
     return WriterEvidence(Writers.UNKNOWN, doubt)
+
+
+def _writer_elsewhere(
+    folder: str, snapshot: Snapshot, *, leases: bool, find: Callable[[str, str], Holder | None]
+) -> str | None:
+    """Who writes to a log that lies elsewhere (on a faster disk, say) and is linked into the folder, in words.
+
+    Such a log is not sent, but who holds it open is the experiment. Only logs: another link may lead to what everybody
+    writes to.
+    """
+    for link in snapshot.excluded:
+        if link.reason != LINK or not link.path.endswith(".log"):
+            continue
+        try:
+            text = os.readlink(os.path.join(folder, link.path))
+        except OSError:
+            continue
+        target = os.path.normpath(os.path.join(folder, os.path.dirname(link.path), text))
+        if target.startswith(folder.rstrip("/") + "/"):
+            continue  # a file of the folder, asked for under its own name
+        answer = _probe_elsewhere(target, leases=leases)
+        holder = find(*os.path.split(target)) if answer is not Writers.FREE else None
+        if answer is Writers.WRITER or holder is not None:
+            by = f" by {holder.command} (pid {holder.pid})" if holder else ""
+            return f"{link.path}, a link to {target}, is open for writing{by}"
+    return None
+
+
+def _probe_elsewhere(path: str, *, leases: bool) -> Writers:
+    kind = type_untouched(path)
+    if kind not in LEASE_TYPES:
+        return Writers.UNKNOWN if is_remote(kind) else Writers.FREE
+    try:
+        if not stat.S_ISREG(os.stat(path, follow_symlinks=False).st_mode):
+            return Writers.FREE  # opening a device may do something
+    except OSError:
+        return Writers.FREE
+    return probe_lease(*os.path.split(path)) if leases else Writers.UNKNOWN
 
 
 def probe_order(paths: Sequence[str]) -> list[str]:
