@@ -138,6 +138,26 @@ def test_the_commands_of_the_guide(bench: Bench) -> None:
 
 
 @alone_on_a_bench
+def test_upload_of_a_folder_of_a_root_that_was_given_before(bench: Bench) -> None:
+    """What ``flush ROOT`` called by its root stays the same run when the folder is named alone, as ``plan`` says before."""
+    folder = bench.outputs / "sweep" / "x"
+    folder.mkdir(parents=True)
+    (folder / "outbox.yaml").write_text("tags: [a]\n")
+    (folder / "metrics.json").write_text('{"acc": 1}')
+    assert bench.run("flush", bench.outputs).code == 0
+    first, artifact = assert_delivered_once(bench.server, folder)
+    (folder / "metrics.json").write_text('{"acc": 2}')
+    (plan,) = bench.run("plan", folder, "--json").json()["plans"]
+    assert (plan["project"], plan["name"], plan["artifacts"][0]["name"]) == (
+        first.project, first.display_name, artifact.name
+    )  # fmt: skip
+    assert bench.run("upload", folder).code == 0
+    (run,) = bench.server.runs()
+    assert (run.id, run.project, run.summary["acc"]) == (first.id, first.project, 2)
+    assert [each.version for each in outputs_of(bench.server)] == ["v0", "v1"]
+
+
+@alone_on_a_bench
 def test_upload_of_several_folders(bench: Bench) -> None:
     """Several DIRs at once: below a root, outside every root, without metrics, and all with the tags of one command."""
     inside = run_folders.make(bench.outputs / "2025-12-03/gsm8k/seed1_10-00-00", Recipe(seed=1))

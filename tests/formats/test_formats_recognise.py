@@ -56,6 +56,18 @@ def test_a_job_of_a_sweep_is_hydra_and_its_parent_is_nothing(tmp_path: Path) -> 
     assert _of(RunFolder(job.path.parent)) is None
 
 
+def test_a_job_of_a_sweep_is_hydra_without_its_configuration(tmp_path: Path) -> None:
+    """With ``hydra.output_subdir=null`` the path alone says it; what other formats know, and empty directories, are not it."""
+    sweep = tmp_path / "multirun/2025-12-03/10-00-00"
+    assert _of(RunFolder(sweep / "0").put("metrics.json", "{}")) == "hydra"
+    assert _of(RunFolder(sweep / "1").put("all_results.json", "{}")) == "hf-trainer"
+    (sweep / "2").mkdir()
+    (sweep / "multirun.yaml").write_text("hydra: {}")
+    assert recognise(str(sweep / "2"), []) is None
+    assert [_of(RunFolder(path)) for path in (sweep, sweep.parent, sweep.parent.parent)] == [None] * 3
+    assert _of(RunFolder(tmp_path / "other/2025-12-03/10-00-00/0").put("metrics.json", "{}")) is None
+
+
 @pytest.mark.parametrize("other", ["run_tts_eval.log", "metrics.json"])
 def test_results_of_older_scripts_are_llm_tts(tmp_path: Path, other: str) -> None:
     """results.json beside the log or beside metrics.json needs no .hydra."""

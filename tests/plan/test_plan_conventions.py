@@ -16,7 +16,8 @@ from wandb_outbox.plan.facts import Facts, parts_below
 
 
 def _facts(config: Mapping[str, Any], *below: str, **more: Any) -> Facts:
-    return Facts(config=config, below_root=below or ("2025-12-03", "run_name"), format="llm-tts", root="/o", **more)
+    facts = {"below_root": below or ("2025-12-03", "run_name"), "format": "llm-tts", "root": "/o", **more}
+    return Facts(config=config, **facts)
 
 
 def _config(strategy: Any, model: Any, dataset: Any = "aime25", **more: Any) -> dict[str, Any]:
@@ -190,7 +191,8 @@ def test_what_is_missing_is_said_and_the_rest_is_used(config: dict[str, Any], na
             {},
             "outputs-2026-11-21-gsm8k-gpt4o_mini-baseline-entropy-seed42_19-04-48",
         ),
-        (("run_name",), {"root_date": "2025-12-03"}, "outputs-2025-12-03-run_name"),
+        (("run_name",), {"root": "/o/2025-12-03", "root_date": "2025-12-03"}, "outputs-2025-12-03-run_name"),
+        (("x",), {"root": "/o/2025-12-03/gsm8k/m", "root_date": "2025-12-03"}, "outputs-2025-12-03-gsm8k-m-x"),
         (("run_name",), {"started_on": "2025-12-04"}, "outputs-2025-12-04-run_name"),
         (("run_name",), {}, "outputs-run_name"),
         (("2025-12-03",), {}, "outputs-2025-12-03"),

@@ -127,6 +127,22 @@ def test_a_model_that_is_not_there_is_said(tmp_path: Path, log_model: str, made:
     assert any(each.rule == "model-not-found" and words in each.message for each in plan.warnings)
 
 
+def test_an_adapter_names_the_model_that_it_was_trained_for(tmp_path: Path) -> None:
+    """A training of LoRA leaves no model's configuration, but its own."""
+    folder = trained(tmp_path / "x")
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).unlink()
+    (folder / "adapter_model.safetensors").write_bytes(b"few weights")
+    (folder / "adapter_config.json").write_text(
+        '{"peft_type": "LORA", "base_model_name_or_path": "meta-llama/Llama3-8B"}'
+    )
+    model = plan_of(folder, "end").artifacts[1]
+    assert model.metadata["base_model"] == "meta-llama/Llama3-8B"
+    assert {file.path for file in model.files} == {
+        "adapter_config.json", "adapter_model.safetensors", "tokenizer_config.json"
+    }  # fmt: skip
+
+
 def test_the_state_of_a_checkpoint_is_sent_where_there_is_no_other(place: Place) -> None:
     """The history is read from it, so it is no weight; the model that it names as the best can be asked for."""
     folder = trained(place.root / "x")

@@ -17,6 +17,7 @@ from wandb_outbox.model import FileStat, FormatEvidence, JsonValue, PlanWarning,
 
 STATE = "trainer_state.json"
 MODEL_CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 ARGUMENTS = "training_args.bin"
 _RESULTS = ("all_results.json", "train_results.json")
 _PARTS = ("train_results.json", "eval_results.json", "predict_results.json", "test_results.json")

@@ -23,6 +23,7 @@ from wandb_outbox.formats.plugins import load
 from wandb_outbox.model import FormatEvidence, Kind, Snapshot
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
+_JOB_OF_SWEEP = re.compile(r"/multirun/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d/\d+/?$")
 
 
 class Format(Protocol):
@@ -87,7 +88,10 @@ def recognise(path: str, names: Collection[str], *, detect: Sequence[str] = ()) 
     for each in _known().values():
         if each.recognises(path, names):
             return each.name
-    return Plain.name if any(_detected(path, names, pattern) for pattern in detect) else None
+    if any(_detected(path, names, pattern) for pattern in detect):
+        return Plain.name
+    # Hydra can be told to keep its configuration out of the jobs of a sweep.
+    return Hydra.name if names and _JOB_OF_SWEEP.search(path) else None
 
 
 def _detected(path: str, names: Collection[str], pattern: str) -> bool:

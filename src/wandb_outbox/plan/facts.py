@@ -120,9 +120,12 @@ def date_of(facts: Facts) -> str | None:
 
 
 def parts_from_date(facts: Facts) -> tuple[str, ...]:
-    """The parts of the path behind its last date, or all of them."""
-    dates = [place for place, part in enumerate(facts.below_root) if _DATE.fullmatch(part)]
-    return facts.below_root[dates[-1] + 1 :] if dates else facts.below_root
+    """The parts of the path behind its last date, also where that stands in the root's own path; or all below the root."""
+    parts = facts.below_root
+    if facts.root is not None and not any(_DATE.fullmatch(part) for part in parts) and facts.root_date is not None:
+        parts = (*(part for part in facts.root.split("/") if part), *parts)
+    dates = [place for place, part in enumerate(parts) if _DATE.fullmatch(part)]
+    return parts[dates[-1] + 1 :] if dates else parts
 
 
 def project_of_place(facts: Facts) -> str:

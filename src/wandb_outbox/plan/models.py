@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wandb_outbox.formats.content import Content, Warn, warning
-from wandb_outbox.formats.hf_trainer import MODEL_CONFIG, HfTrainer, is_checkpoint, is_model_file, is_weight, state_of
+from wandb_outbox.formats.hf_trainer import (
+    ADAPTER_CONFIG,
+    MODEL_CONFIG,
+    HfTrainer,
+    is_checkpoint,
+    is_model_file,
+    is_weight,
+    state_of,
+)
 from wandb_outbox.formats.jsonfile import read_object
 from wandb_outbox.model import FileStat, JsonValue, PlannedArtifact, PlanRequest, PlanWarning, Severity, Snapshot
 from wandb_outbox.plan import limits
@@ -69,6 +77,10 @@ def model_artifact(
         warn(warning("model-not-found", f"log_model = {wanted}, but there are no weights in {where}; no model is sent"))
         return None
     model_config = read_object(request.path, snapshot, f"{top}{MODEL_CONFIG}", warn, "unreadable-config") or {}
+    adapter = read_object(request.path, snapshot, f"{top}{ADAPTER_CONFIG}", warn, "unreadable-config") or {}
+    if base := adapter.get("base_model_name_or_path"):
+        # Of a LoRA and the like only the adapter is trained: what it was put onto is the base.
+        model_config = {**model_config, "_name_or_path": base}
     return PlannedArtifact(
         name=limits.fit_artifact(f"model-{name.removeprefix('outputs-')}", warn),
         type="model",

@@ -204,7 +204,8 @@ class Executor:
         root = self.root_of(run.path)
         request = PlanRequest(
             path=run.path,
-            root=root.path if root else None,
+            # Names are made from the root: one that was given for an earlier command only is still the folder's.
+            root=root.path if root else run.root,
             format=run.format,
             run_id=run.run_id,
             site=self.site,

@@ -35,7 +35,7 @@ def preview(
         store.close()
     request = PlanRequest(
         path=real,
-        root=root.path if root else None,
+        root=root.path if root else run.root if run else None,
         format=judged.format,
         run_id=run.run_id if run else run_id(site, real, 0),
         site=site,
