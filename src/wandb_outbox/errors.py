@@ -53,6 +53,10 @@ class Held(OutboxError):
         self.look_again_in = look_again_in
 
 
+class Elsewhere(OutboxError):
+    """Another executor of this machine delivers this folder now: ask again soon, use up no attempt."""
+
+
 class RunDeleted(OutboxError):
     """The run id was deleted on the server (it answers 409 for ever): a new incarnation is needed."""
 

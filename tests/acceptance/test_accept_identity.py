@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 
@@ -9,6 +10,8 @@ import pytest
 import run_folders
 from acceptance_bench import Bench, alone_on_a_bench, artifact_of, md5s_on_disk, md5s_on_server, outputs_of
 from run_folders import Recipe
+
+from wandb_outbox.sandbox import Fault
 
 pytest_plugins = ("acceptance_fixtures",)
 pytestmark = pytest.mark.usefixtures("side_by_side")
@@ -160,3 +163,23 @@ def test_a_run_that_a_person_deleted_goes_under_a_new_one_or_is_left_alone(bench
     released = bench.row(folders[skip]) or {}
     assert (released["state"], released["incarnation"]) == ("uploaded", 1)
     assert {run.id for run in bench.server.runs()} == {fresh["id"], released["id"]}
+
+
+@alone_on_a_bench
+def test_two_outboxes_that_watch_one_root_send_everything_once(bench: Bench) -> None:
+    """A service and a person at the same moment: the later one waits, and finds the run there, whatever its site is."""
+    other = {"WANDB_OUTBOX_STATE_DIR": str(bench.top / "other-state"), "WANDB_OUTBOX_SITE": "elsewhere"}
+    bench.server.inject(Fault("put", "slow", delay=2.0, times=3))
+    folder = run_folders.make(bench.outputs / "2025-12-03/run")
+    bench.watch()
+    bench.wait_state(folder, "uploading")
+    done = bench.run("flush", bench.outputs, environ={**other, "WANDB_OUTBOX_LOG_LEVEL": "info"})
+    assert (done.code, done.out) == (0, "1 uploaded\n")
+    assert "another wandb-outbox of this machine delivers it now" in done.err
+    row = bench.wait_state(folder, "uploaded")
+    theirs = bench.run("list", "--json", environ=other).json()["runs"][0]
+    assert (theirs["id"], theirs["artifact"]) == (row["id"], row["artifact"])
+    assert theirs["attempts"] == 1
+    (run,) = bench.server.runs()
+    assert len(run.history) == len({json.dumps(entry["_step"]) for entry in run.history}) > 0
+    assert [artifact.version for artifact in outputs_of(bench.server)] == ["v0"]

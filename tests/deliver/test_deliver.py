@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from deliver_makers import StandIn, job
 
-from wandb_outbox.deliver.deliver import FIRST_RETRY, IDLE, PROBE_STALL, SMALL, STALL, Deliverer, Limits
+from wandb_outbox.deliver.deliver import FIRST_RETRY, IDLE, LOOK_CAP, PROBE_STALL, SMALL, STALL, Deliverer, Limits
 from wandb_outbox.deliver.gate import DISK_PROBE
 from wandb_outbox.deliver.probe import ServerState
 from wandb_outbox.deliver.protocol import error_to_json
 from wandb_outbox.errors import (
     DiskFull,
+    Elsewhere,
     FolderChanged,
     Held,
     NotVerified,
@@ -363,6 +364,21 @@ def test_a_trouble_of_one_folder_uses_up_its_attempts_with_growing_waits(bench: 
     assert (found.state, found.attempts, found.error_message) == (State.FAILED, 3, error.message)
     assert bench.deliverer.gate.open
     assert bench.events[-1][0] == "failed"
+
+
+def test_what_another_executor_delivers_is_asked_after_soon_and_uses_up_nothing(bench: Bench) -> None:
+    """With growing waits up to two minutes, however long the other takes; the gate stays open for the others."""
+    (run,) = bench.fly()
+    for _ in range(9):
+        found = bench.fail(run, Elsewhere("another delivers it"))
+        assert (found.state, found.attempts, found.reason) == (State.QUEUED, 0, "another delivers it")
+        assert found.next_attempt_at is not None
+        wait = found.next_attempt_at - bench.now
+        bench.step(wait + 0.1)
+        assert bench.row(run).state is State.UPLOADING
+    assert wait == pytest.approx(LOOK_CAP / 2)
+    assert bench.deliverer.gate.open
+    assert bench.confirm(run).attempts == 1
 
 
 def test_rejected_data_fails_at_once(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from wandb_outbox.deliver.protocol import Job, error_from_json, receipt_from_jso
 from wandb_outbox.deliver.sink import Sink
 from wandb_outbox.errors import (
     DiskFull,
+    Elsewhere,
     FolderChanged,
     Held,
     Offline,
@@ -41,6 +42,9 @@ PROBE_STALL = 30.0
 IDLE = 60.0
 """Seconds after which an uploader with nothing to do is ended; starting it again costs about a second."""
 FIRST_RETRY = 10.0
+FIRST_LOOK = 2.0
+"""Seconds until it is asked again whether another executor still has the folder; doubled up to :data:`LOOK_CAP`."""
+LOOK_CAP = 120.0
 
 
 @dataclass(slots=True)
@@ -115,6 +119,8 @@ class Deliverer:
         """Deliveries that failed in today's uploader, whose SDK may hold their run ids for as "in use"."""
         self._accused: dict[int, OutboxError] = {}
         """Deliveries whose uploader was ended for them, until the server says whether it was there."""
+        self._met: dict[int, int] = {}
+        """How often each was found in the hands of another executor."""
         self._told_uploads: object = None
         self._told_at = float("-inf")
         self._ask_again_at: float | None = 0.0
@@ -212,6 +218,7 @@ class Deliverer:
                 self._store.uploaded(flight.run.key, self._claim, receipt, now=self._now())
                 step("deliver.uploaded")
                 del self._flights[flight.run.key]
+                self._met.pop(flight.run.key, None)
                 self._verified_started = max(self._verified_started, flight.started)
                 self._set_gate(after_delivery(self.gate))
                 self._log(
@@ -241,6 +248,10 @@ class Deliverer:
                 self._put_back(flight, error, used=False, next_attempt_at=later)
                 self._offline_at = self._tick()
                 self._set_gate(after_error(self.gate, error, now=self._tick(), chance=self._chance()))
+            case Elsewhere():
+                self._met[run.key] = self._met.get(run.key, 0) + 1
+                wait = backoff(self._met[run.key], first=FIRST_LOOK, cap=LOOK_CAP, chance=self._chance())
+                self._put_back(flight, error, used=False, next_attempt_at=self._now() + wait)
             case RunDeleted() if not run.forced and self._skips_deleted(run.path):
                 self._store.forsake(
                     run.key, self._claim, error, now=self._now(),

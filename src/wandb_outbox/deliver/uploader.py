@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any
 
+from wandb_outbox.deliver.alone import lock_folder
 from wandb_outbox.deliver.probe import ask_server
 from wandb_outbox.deliver.processes import descendants, written_bytes
 from wandb_outbox.deliver.protocol import MAX_LINE, decode, encode, error_to_json, job_from_json
@@ -82,8 +83,11 @@ class Uploader:
     def _deliver(self, message: dict[str, Any]) -> None:
         key = int(message["key"])
         self._began[key] = time.time()
+        folder: int | None = None
+        spent = False
         try:
             job = job_from_json(message)
+            folder = lock_folder(job.request.path)
             permit = self._permits[key]
 
             def contact(run_id: str, incarnation: int) -> None:
@@ -110,13 +114,19 @@ class Uploader:
             spent = isinstance(error.__cause__, Exception) and not ours
             self._say({"is": "error", "key": key, "spent": spent, **error_to_json(error)})
         except OSError as error:
+            spent = True
             full = DiskFull(f"{self._directory}: {error.strerror}", hint="make room on the disk of the state directory")
             crash = UploaderCrashed(f"the uploader could not work: {error}")
-            self._say({"is": "error", "key": key, "spent": True, **error_to_json(full if error.errno == 28 else crash)})
+            self._say(
+                {"is": "error", "key": key, "spent": spent, **error_to_json(full if error.errno == 28 else crash)}
+            )
         except Exception as error:  # noqa: BLE001  whatever a hostile folder provokes costs this delivery only
+            spent = True
             crash = UploaderCrashed(f"the uploader could not handle this folder: {type(error).__name__}: {error}")
-            self._say({"is": "error", "key": key, "spent": True, **error_to_json(crash)})
+            self._say({"is": "error", "key": key, "spent": spent, **error_to_json(crash)})
         finally:
+            if folder is not None and not spent:
+                os.close(folder)  # else the SDK may still be sending: the folder is let go with this process
             self._began.pop(key, None)
             self._permits.pop(key, None)
             self._sweep()
