@@ -12,7 +12,7 @@ import netrc
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -182,6 +182,8 @@ class Settings(BaseSettings):
         DEFAULT_BASE_URL, validation_alias=AliasChoices("base_url", PREFIX + "BASE_URL", "WANDB_BASE_URL")
     )
     entity: str | None = Field(None, validation_alias=AliasChoices("entity", PREFIX + "ENTITY", "WANDB_ENTITY"))
+    _configured: tuple[RootSettings, ...] = PrivateAttr(())
+    """The roots that ROOT arguments took the place of."""
 
     @field_validator("roots", mode="before")
     @classmethod
@@ -206,14 +208,23 @@ class Settings(BaseSettings):
         for root in self.roots:
             root._definition = self.conventions.get(root.convention)  # noqa: SLF001  the room's own
 
+    def replacing(self, configured: tuple[RootSettings, ...]) -> None:
+        """Know the configured roots that ROOT arguments take the place of; for :func:`load`."""
+        self._configured = configured
+        for root in configured:
+            root._definition = self.conventions.get(root.convention)  # noqa: SLF001  the room's own
+
     def leases(self, root: RootSettings | None) -> bool:
         """Whether the lease probe may be used below this root, or outside every root."""
         return ((root and root.probe) or self.probe) == "lease"
 
     def root_of(self, path: str) -> RootSettings | None:
-        """The innermost root that ``path`` is, or lies below."""
-        above = [root for root in self.roots if path == root.path or path.startswith(root.path.rstrip("/") + "/")]
-        return max(above, key=lambda root: len(root.path), default=None)
+        """The innermost root that ``path`` is, or lies below.
+
+        Of the configured ones first, also where ROOT arguments stand in their place: where a command looks does not decide
+        what a folder is called, or what of it is sent.
+        """
+        return _innermost(path, self._configured) or _innermost(path, self.roots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +234,15 @@ class Loaded:
     settings: Settings
     file: str | None
     notes: tuple[str, ...]
+
+
+def _innermost(path: str, roots: Iterable[RootSettings]) -> RootSettings | None:
+    above = [root for root in roots if _is_below(path, root.path)]
+    return max(above, key=lambda root: len(root.path), default=None)
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
 
 
 def load(
@@ -235,10 +255,10 @@ def load(
 ) -> Loaded:
     """Read and check the whole configuration.
 
-    ``config`` and ``roots`` are from the command line, and ROOT arguments replace the configured roots but keep
-    the rules of a configured root with the same path; ``conventions`` are the names that come built in, and
-    ``convention_faults`` says what is wrong with a table ``[conventions.NAME]``. Raises :class:`ConfigurationError` with
-    every fault at once.
+    ``config`` and ``roots`` are from the command line, and ROOT arguments replace the configured roots but keep the
+    rules of the configured root that they are, or lie below; configured roots below them stay. ``conventions`` are the
+    names that come built in, and ``convention_faults`` says what is wrong with a table ``[conventions.NAME]``. Raises
+    :class:`ConfigurationError` with every fault at once.
     """
     file = config or find_file(environ)
     problems: list[str] = []
@@ -279,6 +299,8 @@ def load(
     settings: Settings | None = None
     try:
         settings = FromFile(**given)
+        if roots:
+            settings.replacing(_well_formed_roots(configured))
     except ValidationError as error:
         problems += [
             _fault(fault["loc"], fault["msg"], fault.get("input"), environ, file)
@@ -342,9 +364,14 @@ def find_api_key(environ: Mapping[str, str], base_url: str) -> str | None:
 
 
 def _merge_roots(given: tuple[str, ...], configured: object) -> list[object]:
-    rules = {root.path: root.model_dump(exclude_unset=True) for root in _well_formed_roots(configured)}
-    paths = dict.fromkeys(os.path.realpath(os.path.expanduser(path)) for path in given)
-    return [rules.get(path, {"path": path}) for path in paths]
+    known = _well_formed_roots(configured)
+    paths = [os.path.realpath(os.path.expanduser(path)) for path in given]
+    paths += [root.path for root in known if any(_is_below(root.path, path) for path in paths)]
+    merged: list[object] = []
+    for path in dict.fromkeys(paths):
+        above = _innermost(path, known)
+        merged.append({**(above.model_dump(exclude_unset=True) if above else {}), "path": path})
+    return merged
 
 
 def _well_formed_roots(value: object) -> tuple[RootSettings, ...]:

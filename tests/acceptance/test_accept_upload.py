@@ -158,6 +158,28 @@ def test_upload_of_a_folder_of_a_root_that_was_given_before(bench: Bench) -> Non
 
 
 @alone_on_a_bench
+def test_what_waits_is_delivered_by_the_rules_of_its_root(bench: Bench) -> None:
+    """A pass over another root, and one over a part of it: the run goes where its root says, without what that leaves out."""
+    config = bench.top / "config.toml"
+    config.write_text(f'[[roots]]\npath = "{bench.outputs}"\nproject = "mine"\nexclude = ["*.bin"]\n')
+    other = bench.top / "other"
+    other.mkdir()
+    for name in ("2025-12-03/one", "2025-12-03/two"):
+        run_folders.make(bench.outputs / name)
+        (bench.outputs / name / "large.bin").write_text("1")
+    offline = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
+    assert bench.run("flush", bench.outputs / "2025-12-03/one", "--config", config, environ=offline).code == 75
+    assert bench.run("flush", other, "--config", config).code == 0
+    assert bench.run("flush", bench.outputs / "2025-12-03/two", "--config", config).code == 0
+    assert {run.project for run in bench.server.runs()} == {"mine"}
+    assert {artifact.name for artifact in outputs_of(bench.server)} == {
+        "outputs-2025-12-03-one",
+        "outputs-2025-12-03-two",
+    }
+    assert all("large.bin" not in artifact.files for artifact in outputs_of(bench.server))
+
+
+@alone_on_a_bench
 def test_upload_of_several_folders(bench: Bench) -> None:
     """Several DIRs at once: below a root, outside every root, without metrics, and all with the tags of one command."""
     inside = run_folders.make(bench.outputs / "2025-12-03/gsm8k/seed1_10-00-00", Recipe(seed=1))

@@ -188,6 +188,37 @@ def test_root_arguments_replace_the_roots_but_keep_their_rules(home: Home, tmp_p
     assert two == RootSettings(path="/new")
 
 
+def test_root_arguments_above_and_below_a_root_obey_its_rules(home: Home) -> None:
+    """Where a command looks does not decide what a folder is called or what is left out: the configured root does."""
+    home.write(
+        '[[roots]]\npath = "/data/outputs"\nproject = "p"\nexclude = ["*.bin"]\nconvention = "mine"\n'
+        '[conventions.mine]\nname = "x"\n'
+        '[[roots]]\npath = "/data/outputs/inner"\nproject = "q"\n[[roots]]\npath = "/other"\nproject = "o"\n'
+    )
+    below = home.settings("/data/outputs/2025-12-03")
+    assert [(root.path, root.project, root.exclude) for root in below.roots] == [
+        ("/data/outputs/2025-12-03", "p", ("*.bin",))
+    ]  # fmt: skip
+    assert below.roots[0].rules.definition == {"name": "x"}
+    above = home.settings("/data")
+    assert [(root.path, root.project) for root in above.roots] == [
+        ("/data", None), ("/data/outputs", "p"), ("/data/outputs/inner", "q")
+    ]  # fmt: skip
+    for settings in (below, above, home.settings("/elsewhere"), home.settings()):
+        found = {
+            path: settings.root_of(path) for path in ("/data/outputs/2025-12-03/x", "/data/outputs/inner/y", "/other/z")
+        }
+        assert {path: root and root.path for path, root in found.items()} == {
+            "/data/outputs/2025-12-03/x": "/data/outputs", "/data/outputs/inner/y": "/data/outputs/inner",
+            "/other/z": "/other",
+        }  # fmt: skip
+        outputs = found["/data/outputs/2025-12-03/x"]
+        assert outputs is not None
+        assert outputs.rules.definition == {"name": "x"}
+    assert home.settings("/elsewhere").root_of("/elsewhere/x") == RootSettings(path="/elsewhere")
+    assert above.root_of("/data/x") == RootSettings(path="/data")
+
+
 def test_the_rules_of_a_root_go_to_the_plan(home: Home) -> None:
     """Entity, project, group, job type, tags and convention."""
     home.write(
