@@ -116,6 +116,17 @@ def test_a_fault_is_named_with_its_line_and_key(tmp_path: Path, text: str, expec
     assert expected in words[0]
 
 
+def test_a_file_of_the_other_ending_is_told(tmp_path: Path) -> None:
+    """It is easily written, and would be ignored without a word."""
+    RunFolder(tmp_path).put("outbox.yml", "name: n\n")
+    read = read_declaration(str(tmp_path), snapshot(str(tmp_path)))
+    assert (read.name, [each.message for each in read.warnings]) == (
+        None,
+        ["outbox.yml is not read; call it outbox.yaml"],
+    )
+    assert _read(tmp_path, "name: n\n").warnings == ()
+
+
 def test_what_is_wrong_does_not_stop_the_rest(tmp_path: Path) -> None:
     """Only the faulty key, or the faulty element of a list, is left out."""
     read = _read(

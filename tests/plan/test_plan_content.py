@@ -187,6 +187,15 @@ def test_a_summary_that_would_vanish_loses_its_largest_values(tmp_path: Path) ->
     assert warnings == []
 
 
+def test_a_configuration_that_would_not_be_taken_loses_its_largest_values(tmp_path: Path) -> None:
+    """The run is opened with the rest of it, and the plan says what is in the artifact only."""
+    run = Run(tmp_path, format="plain").put("config.json", {"prompts": "x" * 6_000_000, "lr": 1})
+    plan = run.plan()
+    assert {key: value for key, value in plan.config.items() if key != "outbox"} == {"lr": 1}
+    assert rules(plan) == ["config-too-large"]
+    assert "config.json" in [file.path for file in plan.artifacts[0].files]
+
+
 def test_the_table_of_samples(tmp_path: Path) -> None:
     """Mappings flattened, steps as text, the rest as JSON, and no list of one number a token."""
     second = {"index": 1, "scores": [[1, None]], "late": "x", "eval": {"exact_match": "odd"}, "deep": {"a": {"b": 1}}}

@@ -18,6 +18,7 @@ from wandb_outbox.formats.yamlfile import Marked, parse_marked
 from wandb_outbox.model import JsonValue, PlanWarning, Severity, Snapshot
 
 DECLARATION = "outbox.yaml"
+MISNAMED = "outbox.yml"
 SCHEMA = "outbox.schema.json"
 MAX_BYTES = 256 * 1024
 HOLD = "hold"
@@ -75,7 +76,9 @@ def read_declaration(path: str, snapshot: Snapshot) -> Declaration:
         message = f"{DECLARATION} is larger than {MAX_BYTES:,} bytes and was not read; the run is held"
         return Declaration(upload=HOLD, warnings=(_error(message),))
     if text is None:
-        return Declaration()
+        misnamed = snapshot.file(MISNAMED)
+        words = f"{MISNAMED} is not read; call it {DECLARATION}"
+        return Declaration(warnings=(PlanWarning(RULE, Severity.WARNING, words),) if misnamed is not None else ())
     try:
         marked = parse_marked(text)
     except ValueError as error:

@@ -42,6 +42,8 @@ from wandb_outbox.plan.secrets import OWN_KEY, Secrets, find_secrets, masked_con
 from wandb_outbox.plan.summary import ResultsSummary, is_reserved, merged, within_limit
 from wandb_outbox.plan.table import TableBuilder
 
+MAX_CONFIG = 5_000_000
+"""Bytes of JSON. It is sent in the very request that opens the run, of which a server takes some megabytes."""
 CRASHED = "crashed"
 INCOMPLETE = "incomplete"
 SAMPLES = "samples"
@@ -94,7 +96,7 @@ def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[st
         content.commands,
         own_secrets,
     )
-    config = cast(dict[str, JsonValue], masked_config(config, secrets))
+    config = within_limit(cast(dict[str, JsonValue], masked_config(config, secrets)), warn, MAX_CONFIG, "config")
     withheld = _withheld(request, snapshot, secrets, warn)
     files = tuple(file for file in snapshot.files if file.path not in withheld)
     counted, table = _samples(content, warn)
