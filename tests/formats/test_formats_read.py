@@ -376,6 +376,14 @@ OBJECTS = {
     "{args: [f8, false, true], state: !!python/tuple [3, <, null]}, !!binary AAAAAAAA4D8=]": 0.5,
     "!!python/object/apply:numpy._core.multiarray.scalar [!!python/object/apply:numpy.dtype "
     "{args: [i4, false, true], state: !!python/tuple [3, '>', null]}, !!binary AAAABw==]": 7,
+    "!!python/object/apply:numpy._core.multiarray._reconstruct {args: [!!python/name:numpy.ndarray '', [0], b], "
+    "state: [1, [2, 1], !!python/object/apply:numpy.dtype {args: [i2, false, true], state: [3, <]}, false, !!binary AQACAA==]}": [
+        [1],
+        [2],
+    ],
+    "!!python/object/apply:numpy._core.multiarray._reconstruct {state: [1, [], "
+    "!!python/object/apply:numpy.dtype {args: [u1]}, false, !!binary Bw==]}": 7,
+    "!!python/object/apply:numpy._core.multiarray._reconstruct {state: [odd]}": {"state": ["odd"]},
     "!!python/object/apply:numpy.core.multiarray.scalar [a, dtype, here]": ["a", "dtype", "here"],
 }
 

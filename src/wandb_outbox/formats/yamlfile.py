@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -27,6 +27,8 @@ MAX_DEPTH = 64
 _NAMED = 5
 _YAML = "tag:yaml.org,2002:"
 _NUMPY_SCALAR = "multiarray.scalar"
+_NUMPY_ARRAY = "multiarray._reconstruct"
+_NOT_OF_NUMPY = (ValueError, TypeError, KeyError, AttributeError, IndexError, struct.error)
 _NUMPY_CODES = {
     "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f2": "e",
     "f4": "f", "f8": "d",
@@ -192,7 +194,8 @@ def _plain_loader(foreign: Callable[[str], object]) -> type:
     def plain(loader: Any, node: Any) -> Any:
         foreign(node.tag.removeprefix(_YAML))
         if node.id == "mapping":
-            return loader.construct_mapping(node, deep=True)
+            parts = loader.construct_mapping(node, deep=True)
+            return _numpy_array(parts) if node.tag.endswith(_NUMPY_ARRAY) else parts
         if node.id == "sequence":
             parts = loader.construct_sequence(node, deep=True)
             return _numpy_scalar(parts) if node.tag.endswith(_NUMPY_SCALAR) else parts
@@ -209,15 +212,31 @@ def _plain_loader(foreign: Callable[[str], object]) -> type:
     return loader
 
 
-def _numpy_scalar(parts: list[Any]) -> Any:
+def _numpy_scalar(parts: Any) -> Any:
     """The number that PyYAML wrote for one of numpy's: its type (``f8``) with the order of its bytes, and the bytes."""
     try:
         kind, data = parts
-        order = "<" if "<" in kind.get("state", ()) else ">" if ">" in kind.get("state", ()) else "="
-        (value,) = struct.unpack(order + _NUMPY_CODES[kind["args"][0]], data)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, struct.error):
+        (value,) = struct.unpack(_numpy_code(kind), data)
+    except _NOT_OF_NUMPY:
         return parts
     return value
+
+
+def _numpy_array(parts: Any) -> Any:
+    """The numbers of an array, in lists as it is shaped; parts of another shape, or of no numbers, stay as they are."""
+    try:
+        _, shape, kind, by_column, data = parts["state"]
+        values: list[Any] = [value for (value,) in struct.iter_unpack(_numpy_code(kind), data)]
+        for length in reversed(shape[1:]):
+            values = [values[place : place + length] for place in range(0, len(values), length)]
+    except _NOT_OF_NUMPY:
+        return parts
+    return parts if by_column and len(shape) > 1 else values if shape else values[0]
+
+
+def _numpy_code(kind: Mapping[str, Any]) -> str:
+    order = next((order for order in "<>" if order in kind.get("state", ())), "=")
+    return order + _NUMPY_CODES[kind["args"][0]]
 
 
 def _refuse_bombs(text: str) -> None:
