@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import wandb
 from wandb.apis.public import Run as RemoteRun
@@ -101,6 +101,8 @@ ARTIFACT_TIMEOUT = 120
 """Seconds to wait for the commit of an artifact, besides its size."""
 FINISH_TIMEOUT = 90
 """Seconds to wait at the end of a run for its last history, summary and files, besides their size."""
+LOOK_AGAIN = (0.5, 1.0, 2.0)
+"""Seconds between questions while the server has "not found" (HTTP 404) for the question itself."""
 LINES_AT_ONCE = 500
 """Of a log, in one record to the SDK."""
 SLOWEST = 100_000
@@ -144,6 +146,7 @@ Progress = Callable[[str], None]
 """Tells the executor which stage begins."""
 LogArtifact = Callable[[wandb.Artifact, list[str] | None], wandb.Artifact]
 """Logs an artifact with these aliases for a run; what it returns can be waited for."""
+Answered = TypeVar("Answered")
 RESULTS = "results.json"
 """What the guide's upload script always sends: by its bytes a folder is told from another of the same name."""
 
@@ -470,13 +473,29 @@ class _Delivery:
 
     def _find(self, entity: str, project: str, candidate: str) -> RemoteRun | None:
         """The run as the server has it now, or ``None`` when it has none (nor perhaps the project)."""
-        try:
-            remote = self._looking().run(f"{entity}/{project}/{candidate}")
-        except (ValueError, wandb.errors.CommError) as error:
-            if _is_absent(error):
-                return None
-            raise
-        return remote
+
+        def look() -> RemoteRun | None:
+            try:
+                remote = self._looking().run(f"{entity}/{project}/{candidate}")
+            except (ValueError, wandb.errors.CommError) as error:
+                if _is_absent(error):
+                    return None
+                raise
+            return remote
+
+        return self._until_found(look)
+
+    def _until_found(self, ask: Callable[[], Answered]) -> Answered:
+        """What the server answers, asked again for a while where it has "not found" for the question itself."""
+        for wait in LOOK_AGAIN:
+            try:
+                return ask()
+            except Exception as error:
+                if not _says_not_found(error):
+                    raise
+            self._progress(self.stage.value)
+            time.sleep(wait)
+        return ask()
 
     def _delivered_already(self, identity: Identity, remote: RemoteRun, plan: Plan, entity: str) -> Receipt | None:
         """The receipt, when the server has this content whole; else ``None``: send it again, idempotently."""
@@ -571,7 +590,10 @@ class _Delivery:
         return missing
 
     def _count_lines(self, entity: str, plan: Plan, remote: RemoteRun) -> int | None:
-        return ask_log_lines(self._server.base_url, self._server.key, entity, plan.project, remote.id)
+        server = self._server
+        return self._until_found(
+            lambda: ask_log_lines(server.base_url, server.key, entity, plan.project, str(remote.id))
+        )
 
     def _print(self, run: wandb.Run, lines: Sequence[str]) -> None:
         """Show the lines as output of the run, the SDK's way for lines of a logger: it takes no console from anybody."""
@@ -681,6 +703,14 @@ class _Delivery:
             ) from error
         self._run = run
         self._sync_dir = os.path.dirname(run.dir)
+        if identity.remote is None and run.resumed:
+            # All of its rows and lines would be sent a second time.
+            with contextlib.suppress(Exception):
+                run.finish(exit_code=plan.exit_code)
+            raise NotVerified(
+                f"{plan.path}: the server did not show its run {identity.run_id}, and then opened it as one that it has",
+                hint="it is tried again, with what the run holds by then",
+            )
         return run
 
     def _send_content(
@@ -956,44 +986,14 @@ class _Delivery:
         """Poll until the server gives back what was sent, then write ``outbox/delivered``."""
         artifact = artifacts[0] if artifacts else None
         for wait in _pauses(READ_BACK_FOR):
-            remote = self._find(entity, plan.project, identity.run_id)
-            if remote is None:
-                found = ["the run is not there"]
-            else:
-                files = {file.name: int(file.size) for file in remote.files(per_page=200)}
-                lines = None if self._lines is None else self._count_lines(entity, plan, remote)
-                seen = Seen(
-                    state=remote.state,
-                    config=_plain(remote.config),
-                    summary=_plain(remote.summary_metrics),
-                    history_rows=int(remote.history_line_count or 0),
-                    log_lines=lines,
-                    axes=metric_axes(_plain(remote.rawconfig)),
-                    files=files,
-                    tags=frozenset(remote.tags),
-                    name=str(remote.display_name),
-                    artifact_state=artifact.state if artifact else "COMMITTED",
-                    artifact_files=int(artifact.file_count) if artifact else 0,
-                    artifact_bytes=int(artifact.size) if artifact else 0,
-                )
-                sizes = {file.path: file.size for file in plan.artifacts[0].files} if plan.artifacts else {}
-                ended = plan.attach is None or remote.state in ENDED
-                found = differences(
-                    seen,
-                    plan,
-                    history_rows=self._rows if ended else seen.history_rows,
-                    log_lines=None if self._lines is None else len(self._lines),
-                    sizes=sizes,
-                )
-                found += [
-                    f"the artifact {more.name} has {there.file_count} files of {there.size} bytes"
-                    for more, there in zip(plan.artifacts[1:], artifacts[1:], strict=True)
-                    if (there.file_count, there.size) != (len(more.files), more.bytes)
-                ]
-                if plan.replays:
-                    found += not_arrived(plan, files, (each.name for each in remote.logged_artifacts()), self._lost)
-                if not found:
-                    return self._seal(plan, entity, identity, remote, artifact)
+            try:
+                remote, found = self._read_back(plan, entity, identity, artifacts)
+            except Exception as error:
+                if not _says_not_found(error):
+                    raise
+                remote, found = None, [f"asked for it, the server says: {_words(error)}"]
+            if remote is not None and not found:
+                return self._seal(plan, entity, identity, remote, artifact)
             self._progress(self.stage.value)
             if wait is None:
                 raise NotVerified(
@@ -1002,6 +1002,48 @@ class _Delivery:
                 )
             time.sleep(wait)
         raise AssertionError("unreachable: the last pause is None")
+
+    def _read_back(
+        self, plan: Plan, entity: str, identity: Identity, artifacts: list[wandb.Artifact]
+    ) -> tuple[RemoteRun | None, list[str]]:
+        """The run as the server has it by now, and in what it differs from what was sent."""
+        artifact = artifacts[0] if artifacts else None
+        remote = self._find(entity, plan.project, identity.run_id)
+        if remote is None:
+            return None, ["the run is not there"]
+        files = {file.name: int(file.size) for file in remote.files(per_page=200)}
+        lines = None if self._lines is None else self._count_lines(entity, plan, remote)
+        seen = Seen(
+            state=remote.state,
+            config=_plain(remote.config),
+            summary=_plain(remote.summary_metrics),
+            history_rows=int(remote.history_line_count or 0),
+            log_lines=lines,
+            axes=metric_axes(_plain(remote.rawconfig)),
+            files=files,
+            tags=frozenset(remote.tags),
+            name=str(remote.display_name),
+            artifact_state=artifact.state if artifact else "COMMITTED",
+            artifact_files=int(artifact.file_count) if artifact else 0,
+            artifact_bytes=int(artifact.size) if artifact else 0,
+        )
+        sizes = {file.path: file.size for file in plan.artifacts[0].files} if plan.artifacts else {}
+        ended = plan.attach is None or remote.state in ENDED
+        found = differences(
+            seen,
+            plan,
+            history_rows=self._rows if ended else seen.history_rows,
+            log_lines=None if self._lines is None else len(self._lines),
+            sizes=sizes,
+        )
+        found += [
+            f"the artifact {more.name} has {there.file_count} files of {there.size} bytes"
+            for more, there in zip(plan.artifacts[1:], artifacts[1:], strict=True)
+            if (there.file_count, there.size) != (len(more.files), more.bytes)
+        ]
+        if plan.replays:
+            found += not_arrived(plan, files, (each.name for each in remote.logged_artifacts()), self._lost)
+        return remote, found
 
     def _seal(
         self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact | None
@@ -1195,8 +1237,20 @@ def _plain(value: Any) -> Any:
 
 
 def _is_absent(error: Exception) -> bool:
+    """Whether the server said that it has no such thing: the SDK's own words for an answer without it.
+
+    An answer "not found" to the question itself (HTTP 404: a proxy, a server that is being repaired) has a cause, and is
+    no word about the thing: who took it for one would send everything once more.
+    """
+    if error.__cause__ is not None or not isinstance(error, (ValueError, wandb.errors.CommError)):
+        return False
+    text = str(error)
+    return text.startswith(("Could not find run", "Could not find project")) or " not found " in text
+
+
+def _says_not_found(error: Exception) -> bool:
     text = str(error).lower()
-    return "could not find" in text or "not found" in text or "does not exist" in text or "404" in text
+    return "not found" in text or "404" in text
 
 
 def _words(error: BaseException) -> str:
