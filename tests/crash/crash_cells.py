@@ -12,6 +12,8 @@ from typing import Any
 from crash_check import complaints_about_run, runs_of_site
 from crash_rig import POLL, Order, Rig, opened_rig
 
+from wandb_outbox.deliver.deliver import FIRST_RETRY
+from wandb_outbox.outbox.retry import ATTEMPT_CAP
 from wandb_outbox.sandbox import Fault, Sandbox
 
 FOR_SECONDS = 8.0
@@ -192,10 +194,22 @@ def run_cells_in_one_life(cells: Sequence[Cell], top: Path) -> list[Outcome]:
     return outcomes
 
 
+AS_IN_LIFE: Order = {
+    "id": "as in life",
+    "step": "executor.locked",
+    "always": True,
+    "set": {
+        "wandb_outbox.deliver.deliver:FIRST_RETRY": FIRST_RETRY,
+        "wandb_outbox.deliver.deliver:ATTEMPT_CAP": ATTEMPT_CAP,
+    },
+}
+"""A fault of a minute lasts for two or three attempts of a folder; with hurried pauses it would last for fifty."""
+
+
 def run_cell(cell: Cell, top: Path, *, folders: int = 1, patience: float = 400.0) -> Outcome:
     """Deliver through the fault on a server of its own, and judge."""
     with Sandbox(seed=1) as server, opened_rig(top / "rig", server, WANDB_OUTBOX_MAX_ATTEMPTS="5") as rig:
-        rig.orders(_holds(rig))
+        rig.orders([*_holds(rig), *([AS_IN_LIFE] if cell.rate < 1.0 else [])])
         outcome = _live_through(cell, rig, server, folders, patience)
         server.clear_faults()
         if not outcome.complaints:

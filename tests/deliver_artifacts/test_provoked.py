@@ -25,7 +25,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("Viewer", "429"): ("AuthenticationError", "Throttled"),
     # looking the run up
     **{("Run", fault): ("CommError", "Offline") for fault in ("reset", "hang", "html", "429", "500")},
-    **{("Run", fault): ("CommError", "NotVerified") for fault in ("400", "401", "403", "409")},
+    **{("Run", fault): ("CommError", "NotVerified") for fault in ("400", "401", "403", "404", "409")},
     # opening the run
     **{("UpsertBucket", fault): ("Error", "Offline") for fault in ("reset", "html", "500")},
     ("UpsertBucket", "hang"): ("CommError", "Offline"),
@@ -46,7 +46,8 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("file_stream", "hang"): ("TimeoutError", "Offline"),
     # reading it back
     **{("RunFiles", fault): ("WandbApiFailedError", "Offline") for fault in ("reset", "hang", "html", "429", "500")},
-    **{("RunFiles", fault): ("WandbApiFailedError", "NotVerified") for fault in ("403", "404")},
+    ("RunFiles", "403"): ("WandbApiFailedError", "NotVerified"),
+    ("RunFiles", "404"): (SILENT, "NotVerified"),  # asked again until the time of the reading back is over
 }
 """What hits which request, with which exception the SDK answers, and which of our errors, each a next move, that is."""
 
