@@ -10,6 +10,7 @@ import pytest
 import wandb
 from arrivals import Way
 
+from wandb_outbox.deliver import send
 from wandb_outbox.deliver.outcome import Stage
 from wandb_outbox.demo.writer import Experiment, write_run
 from wandb_outbox.errors import OutboxError
@@ -52,6 +53,23 @@ def test_sent_again_no_line_comes_twice(sandbox: Sandbox, tmp_path: Path) -> Non
     run = way.arrived(way.put(LOG, "one\n\ntwo\nthree\n").deliver())
     assert shown(run) == ["one", "", "two", "three"]
     assert run.summary["outbox/delivered"]["log"]["lines"] == 4
+
+
+def test_empty_lines_are_lines_where_something_follows(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a log W&B shows none; they come with what is written below them later."""
+    monkeypatch.setattr(send, "READ_BACK_FOR", 0.5)
+    monkeypatch.setattr(send, "LINES_AT_ONCE", 2)
+    way = Way(sandbox, tmp_path)
+    for text, lines in (
+        ("\n\n\n", []),
+        ("\n\n\none\n\n\ntwo\n \n\n", ["", "", "", "one", "", "", "two"]),
+        ("\n\n\none\n\n\ntwo\n \n\nthree\n\n", ["", "", "", "one", "", "", "two", " ", "", "three"]),
+    ):
+        receipt = way.put(LOG, text).deliver()
+        assert shown(way.arrived(receipt)) == lines
+        assert not any(warning.startswith("log-frozen") for warning in receipt.warnings)
 
 
 @pytest.mark.parametrize("text", ["one\n", "uno\ntwo\n", "uno\ntwo\nthree\n"])

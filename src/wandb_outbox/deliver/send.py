@@ -598,8 +598,13 @@ class _Delivery:
     def _print(self, run: wandb.Run, lines: Sequence[str]) -> None:
         """Show the lines as output of the run, the SDK's way for lines of a logger: it takes no console from anybody."""
         interface: Any = run._interface  # noqa: SLF001  the public way takes records of a Python logger only
-        for begin in range(0, len(lines), LINES_AT_ONCE):
-            interface.publish_output_logger("\n".join(lines[begin : begin + LINES_AT_ONCE]))
+        begin = 0
+        while begin < len(lines):
+            end = begin + LINES_AT_ONCE
+            while end < len(lines) and not lines[end - 1].strip():
+                end += 1  # an empty line at the end of a record is lost
+            interface.publish_output_logger("\n".join(lines[begin:end]))
+            begin = end
 
     def _attach(
         self, plan: Plan, entity: str, remote: RemoteRun, before: Snapshot, *, adopted: bool = False

@@ -125,11 +125,11 @@ def main_log(snapshot: Snapshot) -> str | None:
 def console_lines(path: str, name: str) -> tuple[list[str], int]:
     """The lines of a log as a terminal would show them, and how many were left out of its middle.
 
-    Of a line that a progress bar wrote over itself the last state counts; a very long one is cut. Raises
-    ``FolderChanged`` or ``FolderUnreadable``.
+    Of a line that a progress bar wrote over itself the last state counts; a very long one is cut; empty ones at the end
+    do not count: W&B shows none before something stands below. Raises ``FolderChanged`` or ``FolderUnreadable``.
     """
-    head: list[str] = []
-    tail: deque[str] = deque(maxlen=CONSOLE_LINES // 2)
+    head: list[bytes] = []
+    tail: deque[bytes] = deque(maxlen=CONSOLE_LINES // 2)
     count = 0
     with open_file(path, name) as file:
         while line := file.readline(_LONG_LINE):
@@ -137,11 +137,17 @@ def console_lines(path: str, name: str) -> tuple[list[str], int]:
             while not rest.endswith(b"\n") and (rest := file.readline(_LONG_LINE)):
                 if b"\r" in rest:
                     line = rest
-            (head if count < CONSOLE_LINES // 2 else tail).append(_shown_line(line))
+            (head if count < CONSOLE_LINES // 2 else tail).append(
+                # Only what is shown is worth decoding; a long line would take room until then.
+                line if len(line) <= CONSOLE_WIDTH else _shown_line(line).encode()
+            )
             count += 1
     left_out = count - len(head) - len(tail)
     gap = [f"[... {left_out} lines are left out here; the whole log is in the artifact]"] if left_out else []
-    return [*head, *gap, *tail], left_out
+    lines = [*map(_shown_line, head), *gap, *map(_shown_line, tail)]
+    while lines and not lines[-1].strip():
+        del lines[-1]
+    return lines, left_out
 
 
 def _shown_line(line: bytes) -> str:
