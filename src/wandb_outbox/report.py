@@ -214,7 +214,7 @@ def why_text(run: Run, *, now: float, watched: bool) -> str:
             lines.append(f"Last error ({run.error_class}): {run.error_message}.")
         if run.error_hint:
             lines.append(f"What you can do: {run.error_hint}.")
-    if run.state in _NEXT:
+    if run.state in _NEXT and not run.gone:
         lines.append(f"Next: `wandb-outbox {_NEXT[run.state][0]} {run.run_id[:8]}` {_NEXT[run.state][1]}.")
     if run.next_attempt_at is not None and run.state is State.HELD:
         lines.append(f"The server is asked again at {moment(run.next_attempt_at)}.")

@@ -409,6 +409,14 @@ def test_lightning_keeps_its_configuration_beside_its_history(tmp_path: Path) ->
     assert (content.config, content.config_file) == ({"version": 10}, "lightning_logs/version_10/hparams.yaml")
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_csv_without_commas_is_a_history(tmp_path: Path, delimiter: str) -> None:
+    """As spreadsheets of some countries, and pandas on demand, write it."""
+    text = delimiter.join(("step", "loss")) + "\n" + delimiter.join(("3", "0.5")) + "\n"
+    rows, warnings = _curve(RunFolder(tmp_path).put("metrics.csv", text))
+    assert (rows, warnings) == ([{"step": 3, "loss": 0.5, "_step": 3}], [])
+
+
 def test_the_csv_of_spreadsheets_and_pandas_is_a_history(tmp_path: Path) -> None:
     """With a byte order mark before the quote, and with steps that became floats."""
     text = '\ufeff"step","a, b"\n0.0,"1"\n1.0,"x, y"\n'

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import IO
 
 from wandb_outbox.folder import open_file
@@ -66,7 +66,8 @@ def csv_history(path: str, snapshot: Snapshot, warn: Warn) -> tuple[Row, ...]:
     with open_file(path, name) as file:
         # Excel and PowerShell begin a CSV with a mark that would hide the quote behind it.
         texts = (line.decode("utf-8-sig", "replace") for line, _ in _lines(file) if line is not None)
-        lines = csv.reader(texts)
+        first = next(texts, "")
+        lines = csv.reader(chain([first], texts), delimiter=_delimiter(first))
         try:
             header = [column.strip() for column in next(lines, [])]
             for place, cells in enumerate(lines):
@@ -90,6 +91,11 @@ def csv_history(path: str, snapshot: Snapshot, warn: Warn) -> tuple[Row, ...]:
     if cut:
         warn(warning("history-cut", f"{name} holds more than {MAX_ROWS:,} steps; the rest is in the artifact only"))
     return tuple({**by_step[step], "_step": step} for step in sorted(by_step))
+
+
+def _delimiter(header: str) -> str:
+    """Lightning writes commas; what went through a spreadsheet may have others."""
+    return "," if "," in header else next((each for each in ";\t" if each in header), ",")
 
 
 def _csv_name(snapshot: Snapshot, warn: Warn) -> str | None:

@@ -765,7 +765,9 @@ class Intake:
         if not taken.files and not taken.offline:
             return "there is no file to upload in it"
         if upload_wish(tracked.path, taken) == "hold":
-            return f"outbox.yaml says upload: hold; {judgement.reason}"
+            return (
+                f"outbox.yaml says upload: hold, or something else that is no consent: see `plan`; {judgement.reason}"
+            )
         size = bytes_to_send(tracked.format, taken, tracked.root.log_model)
         if size > self._policy.max_bytes:
             return f"{size:,} bytes are more than max_bytes ({self._policy.max_bytes:,})"
