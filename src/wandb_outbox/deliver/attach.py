@@ -7,7 +7,6 @@ what the run does not have of its own.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -139,9 +138,8 @@ def says_script(config: Mapping[str, JsonValue], path: str) -> bool:
     return retroactive is True and isinstance(directory, str) and directory.rstrip("/") in directory_names(path)
 
 
-def holds_digest(manifests: Iterable[Mapping[str, str]], name: str, md5: bytes) -> bool:
+def holds_digest(manifests: Iterable[Mapping[str, str]], name: str, digest: str) -> bool:
     """Whether one of the artifacts, each as its paths with their digests, holds this very file under its name."""
-    digest = base64.b64encode(md5).decode()
     return any(
         there == digest for manifest in manifests for path, there in manifest.items() if path.rpartition("/")[2] == name
     )

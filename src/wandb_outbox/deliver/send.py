@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import wandb
 from wandb.apis.public import Run as RemoteRun
@@ -71,12 +71,13 @@ from wandb_outbox.deliver.replay import (
     send_summary_times,
 )
 from wandb_outbox.errors import FolderChanged, Held, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
-from wandb_outbox.folder import Selection, is_utf8, open_file, snapshot
+from wandb_outbox.folder import Selection, is_utf8, snapshot
 from wandb_outbox.formats import evidence, of_unit
 from wandb_outbox.formats.logfile import console_lines
 from wandb_outbox.formats.offline_run import OfflineRun, log_evidence, log_in
 from wandb_outbox.model import (
     ExistingRun,
+    FileStat,
     FormatEvidence,
     Kind,
     Plan,
@@ -387,7 +388,7 @@ class _Delivery:
         """
         mine = plan.config["outbox"]
         wanted: dict[str, Any] = {"config.outbox.fingerprint": plan.fingerprint}
-        if _has_results(plan):
+        if _results(plan) is not None:
             names = directory_names(plan.path)
             there = [*names, *(f"{name}/" for name in names)]
             wanted = {"$or": [wanted, {"config.original_output_dir": {"$in": there}}]}
@@ -433,15 +434,15 @@ class _Delivery:
 
     def _is_of_script(self, remote: RemoteRun, plan: Plan) -> bool:
         """Whether the guide's script made this run of this folder: a name stands on many machines, these bytes do not."""
-        if "outbox" in remote.config or not says_script(remote.config, plan.path) or not _has_results(plan):
+        results = _results(plan)
+        if "outbox" in remote.config or not says_script(remote.config, plan.path) or results is None:
             return False
         manifests = (
             {path: str(entry.digest) for path, entry in artifact.manifest.entries.items()}
             for artifact in remote.logged_artifacts()
             if artifact.state == "COMMITTED"
         )
-        with open_file(plan.path, RESULTS) as file:
-            return holds_digest(manifests, RESULTS, _md5(file))
+        return holds_digest(manifests, RESULTS, self._digests.of(results))
 
     def _live_run(self, plan: Plan, run: ExistingRun, entity: str) -> RemoteRun | Held:
         """The run that the folder logged itself, if it may be attached to it now; else why not."""
@@ -1166,15 +1167,9 @@ def _is_attached(remote: RemoteRun | None) -> bool:
     return isinstance(intent, dict) and intent.get(ATTACHED) is True
 
 
-def _md5(file: IO[bytes]) -> bytes:
-    digest = hashlib.md5(usedforsecurity=False)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.digest()
-
-
-def _has_results(plan: Plan) -> bool:
-    return any(file.path == RESULTS for artifact in plan.artifacts[:1] for file in artifact.files)
+def _results(plan: Plan) -> FileStat | None:
+    """The file by which a folder is told from another of the same name."""
+    return next((file for artifact in plan.artifacts[:1] for file in artifact.files if file.path == RESULTS), None)
 
 
 def _refuse_errors(plan: Plan, job: Job) -> None:
