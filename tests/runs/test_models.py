@@ -143,6 +143,17 @@ def test_an_adapter_names_the_model_that_it_was_trained_for(tmp_path: Path) -> N
     }  # fmt: skip
 
 
+def test_a_model_with_many_metrics_keeps_to_the_limit_of_keys(tmp_path: Path) -> None:
+    """What the model is comes before how well it did in each class."""
+    folder = trained(tmp_path / "x")
+    (folder / "all_results.json").write_text(json.dumps({f"eval_f1_class_{number}": 0.5 for number in range(150)}))
+    plan = plan_of(folder, "end")
+    metadata = plan.artifacts[1].metadata
+    assert len(metadata) == 100
+    assert {"config", "base_model", "run_id", "id2label", "transformers_version"} <= set(metadata)
+    assert "metadata-keys" in {each.rule for each in plan.warnings}
+
+
 def test_the_state_of_a_checkpoint_is_sent_where_there_is_no_other(place: Place) -> None:
     """The history is read from it, so it is no weight; the model that it names as the best can be asked for."""
     folder = trained(place.root / "x")

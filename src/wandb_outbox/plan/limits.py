@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from wandb_outbox.formats.content import Warn, warning
+from wandb_outbox.model import JsonValue
 
 RUN_NAME = 128
 GROUP = 128
@@ -17,6 +18,8 @@ JOB_TYPE = 64
 TAG = 64
 PROJECT = 128
 ARTIFACT_NAME = 128
+METADATA_KEYS = 100
+"""At the top of an artifact's metadata."""
 
 _HASH_DIGITS = 8
 _NOT_IN_PROJECT = re.compile(r"[/\\#?%:\x00-\x1f]")
@@ -52,6 +55,16 @@ def fit_tags(tags: Iterable[str], warn: Warn) -> tuple[str, ...]:
     """Tags of 1 to 64 characters, each once, in their order; empty ones are left out."""
     clean = (_CONTROL.sub(" ", tag).strip() for tag in tags)
     return tuple(dict.fromkeys(_fit(tag, TAG, "tag", warn) for tag in clean if tag))
+
+
+def fit_metadata(metadata: dict[str, JsonValue], what: str, warn: Warn) -> dict[str, JsonValue]:
+    """Metadata without the last of its keys, if there are too many. ``what`` says of which artifact, in words."""
+    kept = list(metadata)[:METADATA_KEYS]
+    gone = list(metadata)[METADATA_KEYS:]
+    if gone:
+        words = f"W&B allows {METADATA_KEYS} keys in metadata; left out: {', '.join(gone[:5])} ({len(gone)} keys)"
+        warn(warning("metadata-keys", f"{what}: {words}"))
+    return {key: metadata[key] for key in kept}
 
 
 def _fit(clean: str, limit: int, what: str, warn: Warn, whole: str | None = None) -> str:

@@ -9,10 +9,8 @@ from wandb_outbox.formats.content import Warn, warning
 from wandb_outbox.model import FileStat, JsonValue, PlannedArtifact, PlanWarning, Severity
 from wandb_outbox.plan.globs import file_pattern
 from wandb_outbox.plan.jsonsafe import json_safe, safe_text
-from wandb_outbox.plan.limits import fit_artifact
+from wandb_outbox.plan.limits import fit_artifact, fit_metadata
 
-MAX_KEYS = 100
-"""Keys at the top of an artifact's metadata: W&B allows no more."""
 LATEST = "latest"
 MISSING_INPUT = "missing-input"
 
@@ -72,17 +70,8 @@ def declared_artifacts(
             name=name,
             type=each.type,
             description=safe_text(each.description),
-            metadata=_within(MAX_KEYS, json_safe({**metadata, **each.metadata}), where, warn),
+            metadata=fit_metadata(json_safe({**metadata, **each.metadata}), where, warn),
             aliases=tuple(dict.fromkeys((LATEST, *each.aliases))) if each.aliases else (),
             files=chosen,
         )
     return tuple(planned.values())
-
-
-def _within(limit: int, metadata: dict[str, JsonValue], where: str, warn: Warn) -> dict[str, JsonValue]:
-    if len(metadata) <= limit:
-        return metadata
-    gone = list(metadata)[limit:]
-    message = f"{where}: W&B allows {limit} keys in metadata; left out: {', '.join(gone[:5])} ({len(gone)} keys)"
-    warn(warning("metadata-keys", message))
-    return {key: metadata[key] for key in list(metadata)[:limit]}

@@ -85,8 +85,15 @@ def model_artifact(
         name=limits.fit_artifact(f"model-{name.removeprefix('outputs-')}", warn),
         type="model",
         description=f"The {'best checkpoint' if wanted == BEST else 'model at the end'} of the training",
-        metadata=json_safe(
-            {**_metadata(request, model_config, state, content.metrics or {}, config, inputs), "config": dict(config)}
+        metadata=limits.fit_metadata(
+            json_safe(
+                {
+                    "config": dict(config),
+                    **_metadata(request, model_config, state, content.metrics or {}, config, inputs),
+                }
+            ),
+            "the model",
+            warn,
         ),
         aliases=("latest", BEST, checkpoint) if wanted == BEST else ("latest", END),
         files=chosen,
