@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import wandb
 from arrivals import Way
+from opened_runs import remember_opened
 
 from wandb_outbox.deliver import send
 from wandb_outbox.deliver.outcome import Stage
@@ -87,14 +88,7 @@ def test_a_delivery_that_broke_off_is_continued(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lines went, and the artifact did not: the next attempt sends none of them again."""
-    opened: list[wandb.Run] = []
-    init = wandb.init
-
-    def remembered(**settings: Any) -> wandb.Run:
-        opened.append(init(**settings))
-        return opened[-1]
-
-    monkeypatch.setattr(wandb, "init", remembered)
+    opened = remember_opened(monkeypatch)
     way = Way(sandbox, tmp_path).put(LOG, "".join(f"line {number}\n" for number in range(1234)))
 
     def break_off(stage: str) -> None:

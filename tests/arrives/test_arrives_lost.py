@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 from arrivals import Way, table_rows
 from between import Alter, lying
+from opened_runs import remember_opened
 
 from wandb_outbox.deliver import send
 from wandb_outbox.errors import NotVerified
@@ -51,14 +51,7 @@ def test_what_is_not_there_is_not_verified(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, lie: Alter, words: str
 ) -> None:
     """And goes again to an honest server, into the same run and the same version."""
-    opened: list[wandb.Run] = []
-    init = wandb.init
-
-    def remembered(**settings: Any) -> wandb.Run:
-        opened.append(init(**settings))
-        return opened[-1]
-
-    monkeypatch.setattr(wandb, "init", remembered)
+    opened = remember_opened(monkeypatch)
     monkeypatch.setattr(send, "READ_BACK_FOR", 0.5)
     way = Way(sandbox, tmp_path).put("results.json", [{"index": 0, "is_correct": True}])
     with lying(sandbox, {operation: lie}) as address:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import wandb
+from opened_runs import remember_opened
 
 from wandb_outbox.deliver.outcome import Stage
 from wandb_outbox.deliver.protocol import Job
@@ -175,14 +176,7 @@ def test_an_outage_is_no_missing_input(steps: Steps, monkeypatch: pytest.MonkeyP
     """While the server is away nobody knows what it has: the delivery waits, and the lineage is not lost."""
     steps.deliver(steps.folder("ingest-x", _output("raw")))
     folder = steps.folder("clean-x", {"inputs": ["raw"]})
-    opened: list[wandb.Run] = []
-    init = wandb.init
-
-    def remembered(**settings: Any) -> wandb.Run:
-        opened.append(init(**settings))
-        return opened[-1]
-
-    monkeypatch.setattr(wandb, "init", remembered)
+    opened = remember_opened(monkeypatch)
     with pytest.raises(Offline):
         steps.deliver(folder, faults=(REFUSED, Fault("Viewer", "status", status=503)))
     # In life the uploader's process ends here, and the open run with it.
