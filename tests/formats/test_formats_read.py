@@ -348,6 +348,8 @@ def test_a_training_that_saved_no_state_at_the_top_is_read_from_its_newest_check
     said = evidence("hf-trainer", str(folder.path), snapshot(str(folder.path)))
     assert said.done == "checkpoint-110/trainer_state.json says step 110 of 110"
     assert len(_read(folder.put("trainer_state.json", _state(30)), "hf-trainer").history) == 3
+    padded = RunFolder(tmp_path / "padded").put("checkpoint-00010/trainer_state.json", _state(10))
+    assert len(_read(padded, "hf-trainer").history) == 1
 
 
 @pytest.mark.parametrize("format", ["hf-trainer", "plain", "hydra"])

@@ -91,8 +91,8 @@ def state_of(files: Iterable[FileStat]) -> str:
     The Trainer writes it into every checkpoint, and at the top only when the script calls ``save_state``.
     """
     names = {file.path for file in files}
-    numbers = [int(found[1]) for name in names if (found := _STATE_OF_CHECKPOINT.fullmatch(name))]
-    return STATE if STATE in names or not numbers else f"checkpoint-{max(numbers)}/{STATE}"
+    of_checkpoints = [(int(found[1]), name) for name in names if (found := _STATE_OF_CHECKPOINT.fullmatch(name))]
+    return STATE if STATE in names or not of_checkpoints else max(of_checkpoints)[1]
 
 
 def is_checkpoint(name: str) -> bool:
