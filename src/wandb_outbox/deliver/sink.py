@@ -28,10 +28,14 @@ from wandb_outbox.errors import DiskFull
 PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "NETRC", "CREDENTIALS_DIRECTORY",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PYTHONPATH", "VIRTUAL_ENV",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE",
+    "LD_LIBRARY_PATH", "VIRTUAL_ENV",
     "WANDB_API_KEY", "WANDB_USERNAME",
 )  # fmt: skip
-"""All that the uploader's environment takes over from ours; everything else is made."""
+"""All that the uploader's environment takes over from ours; everything else is made.
+
+With the interpreter of a cluster's module, which finds its own libraries by them only, it would not even start otherwise.
+"""
 
 LOG_NAME = "uploader.log"
 
