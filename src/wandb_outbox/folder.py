@@ -202,7 +202,7 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     newest = max(newest, info.st_ctime_ns)
                 if stat.S_ISLNK(mode):
                     excluded.append(Excluded(relative, LINK))
-                elif info.st_dev != device:
+                elif _is_elsewhere(info, device, directory, entry.name):
                     excluded.append(Excluded(relative, "on another file system"))
                 elif stat.S_ISDIR(mode):
                     reason = selector(relative, True)
@@ -402,7 +402,7 @@ def _walk_left_out(
                     continue
                 except OSError as error:
                     raise _folder_error(f"{path}/{name}", error) from error
-                if info.st_dev != device or not is_utf8(name):
+                if _is_elsewhere(info, device, directory, entry.name) or not is_utf8(name):
                     continue
                 if stat.S_ISREG(info.st_mode):
                     yield name, info
@@ -467,18 +467,21 @@ class _Timestamp(ctypes.Structure):
 
 
 class _Statx(ctypes.Structure):
-    """``struct statx`` of the kernel (include/uapi/linux/stat.h), as far as the birth time, then padding."""
+    """``struct statx`` of the kernel (include/uapi/linux/stat.h), as far as the mount, then padding."""
 
     _fields_ = [
         ("mask", ctypes.c_uint32), ("block_size", ctypes.c_uint32), ("attributes", ctypes.c_uint64),
         ("links", ctypes.c_uint32), ("uid", ctypes.c_uint32), ("gid", ctypes.c_uint32), ("mode", ctypes.c_uint16),
         ("pad", ctypes.c_uint16), ("inode", ctypes.c_uint64), ("size", ctypes.c_uint64), ("blocks", ctypes.c_uint64),
         ("attributes_mask", ctypes.c_uint64), ("accessed", _Timestamp), ("born", _Timestamp),
-        ("rest", ctypes.c_uint8 * 192),
+        ("changed", _Timestamp), ("modified", _Timestamp), ("devices", ctypes.c_uint32 * 4), ("mount", ctypes.c_uint64),
+        ("rest", ctypes.c_uint8 * 136),
     ]  # fmt: skip
 
 
 _STATX_BTIME = 0x800
+_STATX_MNT_ID = 0x1000
+_AT_EMPTY_PATH = 0x1000
 _AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -486,10 +489,29 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _birth_time(path: str) -> int:
     """Birth time in ns by ``statx(2)``, which Python 3.11 does not wrap; 0 where there is none."""
+    found = _statx(_AT_FDCWD, path, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME)
+    return 0 if found is None else int(found.born.seconds) * 1_000_000_000 + int(found.born.nanoseconds)
+
+
+def _is_elsewhere(info: os.stat_result, device: int, directory: int, name: str) -> bool:
+    """Whether an entry lies on another file system than its folder.
+
+    Where its layers are several file systems, overlayfs gives files other device numbers than their directories: then the
+    mount decides.
+    """
+    if info.st_dev == device:
+        return False
+    if not stat.S_ISREG(info.st_mode):
+        return True
+    there = _statx(directory, name, _AT_SYMLINK_NOFOLLOW, _STATX_MNT_ID)
+    here = _statx(directory, "", _AT_EMPTY_PATH, _STATX_MNT_ID)
+    return there is None or here is None or there.mount != here.mount
+
+
+def _statx(directory: int, name: str, flags: int, wanted: int) -> _Statx | None:
+    """What the kernel knows of an entry, or ``None`` where it does not know what is wanted."""
     if not hasattr(_libc, "statx"):
-        return 0
+        return None
     buffer = _Statx()
-    failed = _libc.statx(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, ctypes.byref(buffer))
-    if failed or not buffer.mask & _STATX_BTIME:
-        return 0
-    return int(buffer.born.seconds) * 1_000_000_000 + int(buffer.born.nanoseconds)
+    failed = _libc.statx(directory, os.fsencode(name), flags, wanted, ctypes.byref(buffer))
+    return None if failed or not buffer.mask & wanted else buffer

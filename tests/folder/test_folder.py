@@ -267,6 +267,34 @@ print([file.path for file in found.files], [(item.path, item.reason) for item in
     assert run_python(code).strip() == "['own.json'] [('mounted', 'on another file system')]"
 
 
+@is_root
+def test_layers_of_an_overlay_are_no_other_file_systems(public: Path) -> None:
+    """Where they lie on several, its files have other device numbers than their directories; a mounted file still counts."""
+    for name in ("lower/run", "layer", "merged"):
+        (public / name).mkdir(parents=True)
+    put(public, "lower/run/early")
+    code = f"""
+import ctypes, os
+from wandb_outbox.folder import Selection, snapshot
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir({str(public)!r})
+assert libc.unshare(0x20000) == 0
+assert libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None) == 0
+assert libc.mount(b"tmpfs", b"layer", b"tmpfs", 0, None) == 0
+os.mkdir("layer/upper"), os.mkdir("layer/work")
+options = b"lowerdir=lower,upperdir=layer/upper,workdir=layer/work,xino=off"
+assert libc.mount(b"overlay", b"merged", b"overlay", 0, options) == 0
+os.mkdir("merged/run/left")
+for name in ("late", "theirs", "left/out"):
+    open("merged/run/" + name, "w").close()
+assert libc.mount(b"/dev/null", b"merged/run/theirs", None, 0x1000, None) == 0
+assert os.stat("merged/run").st_dev not in (os.stat("merged/run/late").st_dev, os.stat("merged/run/early").st_dev)
+found = snapshot("merged/run", Selection(exclude=("left/",)).selector())
+print(sorted(file.path for file in found.files), sorted(item.path for item in found.excluded), list(found.watched))
+"""
+    assert run_python(code).strip() == "['early', 'late'] ['left/', 'theirs'] ['left/out']"
+
+
 # -- what may not be read, and what vanishes -------------------------------------------------------------------------
 
 
