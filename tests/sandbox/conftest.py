@@ -1,4 +1,4 @@
-"""A sandbox for the whole room, and the real SDK pointed at it."""
+"""A sandbox for a file of tests, and the real SDK pointed at it."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from wandb_outbox.sandbox import Sandbox
 _FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR", "TMPDIR")
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the SDK out of the home directory, and let it begin before any test counts requests."""
     with pytest.MonkeyPatch.context() as patch:
@@ -28,7 +28,7 @@ def _folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         wandb.teardown()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def shared() -> Iterator[Sandbox]:
     """Serve all tests that leave the server as it was."""
     with Sandbox(entities=("sandbox", TEAM), seed=1) as sandbox:
