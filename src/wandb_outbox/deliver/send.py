@@ -106,6 +106,8 @@ LOOK_AGAIN = (0.5, 1.0, 2.0)
 """Seconds between questions while the server has "not found" (HTTP 404) for the question itself."""
 LINES_AT_ONCE = 500
 """Of a log, in one record to the SDK."""
+RECORDS_AT_ONCE = 200
+"""Handed to the SDK's process before one is waited for: the wait costs more than the record, and bounds what is on its way."""
 SLOWEST = 100_000
 """Bytes a second below which an upload counts as hung."""
 
@@ -809,7 +811,13 @@ class _Delivery:
             return interface._deliver(record).wait_or(timeout=seconds)  # noqa: SLF001  as above
 
         record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]  # made when it is loaded
-        return Stream(record, interface._publish, ask)  # noqa: SLF001  as above
+        handed_over = itertools.count(1)
+
+        def publish(record: Any) -> None:
+            wait = next(handed_over) % RECORDS_AT_ONCE == 0
+            interface._publish(record, nowait=not wait)  # noqa: SLF001  as above
+
+        return Stream(record, publish, ask)
 
     def _replay(
         self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...], place: Place, before: Snapshot
