@@ -347,13 +347,14 @@ class _Delivery:
                 break
             if self._is_ours(remote) or (recorded and self._is_same_offline_run(remote, plan)):
                 return Identity(candidate, incarnation, remote, attached=_is_attached(remote))
-        known, by_script = (None, []) if job.contacted else self._find_known(plan, entity)
+        # Also of a folder with a record: another outbox may have taken it up meanwhile, and its run with it.
+        known, by_script = self._find_known(plan, entity)
         if known is not None:
             intent = known.config.get("outbox", {})
             return Identity(
                 known.id, int(intent.get("incarnation", 0)), known, adopted=True, attached=_is_attached(known)
             )
-        script = None if plan.replays else self._of_script(by_script, plan)
+        script = None if plan.replays or job.contacted else self._of_script(by_script, plan)
         if script is not None:
             return Identity(script.id, incarnation, script, attached=True)
         return Identity(candidate, incarnation, None)

@@ -31,8 +31,8 @@ class Plain:
     def evidence(self, path: str, snapshot: Snapshot, marker: str | None) -> FormatEvidence:
         """Done only by the marker; failed by a traceback at the end of a log."""
         failed = None if marker else logged_traceback(path, snapshot)
-        logs = set(top_level_logs(snapshot))
-        shown = any(file.path not in (DECLARATION, DONE_MARKER, *logs) for file in snapshot.files)
+        besides = {DECLARATION, DONE_MARKER, *top_level_logs(snapshot)}
+        shown = any(file.path not in besides for file in snapshot.files)
         return FormatEvidence(done=marker, failed=failed, nothing_to_show=not shown)
 
     def read(self, path: str, snapshot: Snapshot) -> Content:
