@@ -130,6 +130,8 @@ def life_of(story: Story, folder: str, *, delivered: bool = False) -> Life:
         # Whether something was delivered before the end decides what the end is: leave no gap in which it may or may not.
         gaps = tuple(gap if gap is None else SHORT for gap in story.gaps)
         story = replace(story, gaps=gaps, later=story.later and replace(story.later, pause=SHORT))
+    if delivered:
+        story = replace(story, gaps=_deliverable(story))
     operations: list[Operation] = [["pause", story.starts]]
     for number, run in enumerate(story.runs):
         operations.append(_act(run, folder))
@@ -145,6 +147,20 @@ def life_of(story: Story, folder: str, *, delivered: bool = False) -> Life:
 
 def _ends_well(story: Story) -> bool:
     return story.runs[-1].end == "well" and (story.later is None or story.later.end == "finished")
+
+
+def _deliverable(story: Story) -> tuple[float | None, ...]:
+    """The gaps, without those that wait for a delivery that rightly never comes.
+
+    A session that does not end well leaves a folder that was delivered before waiting, with the receipt of before.
+    """
+    gaps: list[float | None] = []
+    before = False
+    for number, gap in enumerate(story.gaps[: len(story.runs)]):
+        waits_in_vain = gap is None and before and story.runs[number].end != "well"
+        gaps.append(SHORT if waits_in_vain else gap)
+        before = before or (gaps[-1] in (None, LONG) and _shows(story.runs[: number + 1]))
+    return (*gaps, *story.gaps[len(story.runs) :])
 
 
 def _cue(runs: Sequence[Run], number: int, delivered: bool) -> str:
