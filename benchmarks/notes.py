@@ -84,8 +84,8 @@ TRIED: Sequence[str] = (
     ),
     (
         "Why 5,000 small files reach 0.7: the SDK's process sends them over many more connections than the eight of the plain "
-        "client, and asks for their addresses in 43 questions: the same server takes 3.3 s of a core for it instead of 2.1 s. The "
-        "SDK has no setting for that."
+        "client, and asks for their addresses in 43 questions: the same server takes 3.3 s of a core for it instead of 2.1 s. "
+        "The SDK has no setting for that."
     ),
     (
         "Rows of history handed to the SDK's process one by one, each waited for: 20,000 of them took 4.0 s. Kept: two hundred, "
