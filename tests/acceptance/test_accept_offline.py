@@ -122,6 +122,16 @@ def test_log_without_an_end_is_a_crashed_run(bench: Bench) -> None:
 
 
 @alone_on_a_bench
+def test_log_without_a_record_has_nothing_to_show(bench: Bench) -> None:
+    """What the SDK leaves of a process that was killed in its first seconds is left alone, and is no failure."""
+    offline = made().into(bench.outputs / "script")
+    os.truncate(offline / made().log.name, 7)
+    assert bench.run("flush", bench.outputs).code == 0
+    assert bench.wait_state(offline, "skipped")["reason"].startswith("crashed, nothing to show: ")
+    assert bench.server.runs() == []
+
+
+@alone_on_a_bench
 def test_log_that_is_held_open_is_waited_for(bench: Bench) -> None:
     """While a process has the log open for writing, nothing is sent; after its end it is."""
     offline = made().into(bench.outputs / "script")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,38 @@ def test_metrics_of_samples_are_drawn_over_the_sample(sandbox: Sandbox, tmp_path
     receipt = way.deliver()
     assert any(warning.startswith("history-frozen") for warning in receipt.warnings)
     assert len(way.arrived(receipt).history) == 6
+
+
+def test_a_revision_leaves_nothing_of_the_one_before(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Keys of configuration and summary that are gone from the folder are gone from the run; rows and axes stay."""
+    way = Way(sandbox, tmp_path, "plain").put("metrics.csv", "step,loss\n0,1\n1,0.5\n")
+    way.put("config.yaml", "gone: 1\nkept: {gone: 1, kept: 2}\n").put("metrics.json", {"gone": 1, "kept": 2}).deliver()
+    way.put("config.yaml", "kept: {kept: 3}\nnew: 4\n").put("metrics.json", {"kept": 3, "new": 4})
+    run = way.arrived(way.deliver())
+    assert {key: value for key, value in run.config.items() if key != "outbox"} == {"kept": {"kept": 3}, "new": 4}
+    assert {key: value for key, value in run.summary.items() if key not in OWN} == {"kept": 3, "new": 4, "loss": 0.5}
+    assert [row["loss"] for row in run.history] == [1, 0.5]
+    assert metric_axes(raw_config(sandbox, run)) == {"loss": "step"}
+
+
+def test_rows_have_the_time_of_the_experiment(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Not that of the upload, which may come a month later: no row is of a time after the end of the run."""
+    way = Way(sandbox, tmp_path, "plain").put("train.log", "2025-12-03 10:00:00,000 - begins\n")
+    way.put("metrics.csv", "step,loss\n0,1\n1,0.5\n")
+    end = datetime.fromisoformat("2025-12-03 10:30:00").timestamp()
+    for name in ("train.log", "metrics.csv"):
+        os.utime(way.path / name, (end, end))
+    run = way.arrived(way.deliver())
+    assert [(row["_timestamp"], row["_runtime"]) for row in run.history] == [(end, 1800), (end, 1800)]
+    assert run.summary["_runtime"] == 1800
+
+
+def test_what_wandb_keeps_in_a_configuration_is_left_out(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The keys of a file of its own, which the public API never gives back."""
+    way = Way(sandbox, tmp_path, "plain").put("config.yaml", "wandb_version: 1\n_wandb: {a: 1}\nlr: 2\n")
+    receipt = way.deliver()
+    assert {key: value for key, value in way.arrived(receipt).config.items() if key != "outbox"} == {"lr": 2}
+    assert [each.partition(":")[0] for each in receipt.warnings] == ["reserved-key", "reserved-key"]
 
 
 def test_a_training_of_lightning_is_drawn_over_its_epochs(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -752,7 +752,8 @@ class _Delivery:
             step = None if axis is None else metric_name(axis)
             run.define_metric(metric_name(key), summary="none", step_metric=step, step_sync=False)
         stream = self._stream(run)
-        now = time.time()
+        # Nothing says when a row was written. What people draw over the time is the experiment's, not that of the upload.
+        now = time.time() if plan.ended_at is None else plan.ended_at
         times = {"_timestamp": now, "_runtime": 0.0 if plan.started_at is None else max(now - plan.started_at, 0.0)}
         for row in rows:
             send_row(stream, {**times, **row})
@@ -1064,6 +1065,12 @@ class _Delivery:
         self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact | None
     ) -> Receipt:
         step("send.read-back")
+        left = [] if plan.attach else [key for key in remote.config if key not in plan.config]
+        for key in left:
+            # Of an earlier revision: the SDK only adds keys to the configuration of a run that it resumes.
+            del remote.config[key]
+        if left:
+            remote.update()
         summary = remote.summary
         for key in [] if plan.attach else stale_keys(_plain(remote.summary_metrics), plan):
             summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded

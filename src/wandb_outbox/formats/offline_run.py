@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from typing import ClassVar
 
 from wandb_outbox.errors import Rejected
 from wandb_outbox.folder import LOG_SUFFIX, OFFLINE_PREFIX
 from wandb_outbox.formats.content import Content
-from wandb_outbox.formats.transaction_log import read_end
+from wandb_outbox.formats.transaction_log import HEADER, read_end
 from wandb_outbox.model import FormatEvidence, Snapshot
 
 
@@ -23,11 +24,15 @@ class OfflineRun:
         return os.path.basename(path).startswith(OFFLINE_PREFIX) and any(name.endswith(LOG_SUFFIX) for name in names)
 
     def evidence(self, path: str, snapshot: Snapshot, marker: str | None) -> FormatEvidence:
-        """Done when the log ends with the record of an orderly end; failed when that says so, or is not there."""
+        """Done when the log ends with the record of an orderly end; failed when that says so, or is not there.
+
+        The SDK keeps the records of the first seconds in memory: of a process that was killed in them nothing is left.
+        """
         log = log_in(snapshot)
         if marker is not None or log is None:
             return FormatEvidence(done=marker)
-        return log_evidence(path, log)
+        empty = any(file.path == log and file.size <= HEADER for file in snapshot.files)
+        return replace(log_evidence(path, log), nothing_to_show=empty)
 
     def read(self, path: str, snapshot: Snapshot) -> Content:
         """Nothing of its own: what the log says is read where it is replayed, as for a run folder."""

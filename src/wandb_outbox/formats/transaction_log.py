@@ -24,6 +24,8 @@ from wandb_outbox.model import JsonValue
 
 MAGIC = b":W&B\xe1\xbe"
 VERSION = 0
+HEADER = len(MAGIC) + 1
+"""Bytes before the first record."""
 BLOCK = 32_768
 TAIL = 32 * BLOCK
 """Bytes at the end in which the record of a run's end is looked for: what follows it is small."""
@@ -107,10 +109,10 @@ def records(folder: str, log: str, damage: list[str] | None = None) -> Iterator[
     Raises :class:`UnknownLog` when the file is no log of a known version, and as :func:`~wandb_outbox.folder.open_file`.
     """
     with open_file(folder, log) as file:
-        header = file.read(len(MAGIC) + 1)
+        header = file.read(HEADER)
         if header[: len(MAGIC)] != MAGIC[: len(header)]:
             raise UnknownLog(f"{folder}: {log} is no transaction log of wandb", hint="exclude it, or take it away")
-        if len(header) > len(MAGIC) and header[-1] != VERSION:
+        if len(header) == HEADER and header[-1] != VERSION:
             raise UnknownLog(
                 f"{folder}: {log} is a transaction log of version {header[-1]}; known is {VERSION}",
                 hint="send it with the `wandb sync` of the wandb that wrote it, or update wandb-outbox",

@@ -48,7 +48,7 @@ CRASHED = "crashed"
 INCOMPLETE = "incomplete"
 SAMPLES = "samples"
 _OWN = "outbox"
-_RESERVED_CONFIG = "_wandb"
+_RESERVED_CONFIG = ("_wandb", "wandb_version")
 _WITHHELD = "holds a secret of the run"
 
 
@@ -377,8 +377,10 @@ def _with_own(
     if _OWN in sent:
         sent[f"{_OWN}_config"] = sent.pop(_OWN)
         warn(warning("config-key-taken", f"the configuration's key {_OWN} is sent as {_OWN}_config"))
-    if sent.pop(_RESERVED_CONFIG, None) is not None:
-        warn(warning("reserved-key", f"the configuration has the key {_RESERVED_CONFIG}, which W&B keeps for itself"))
+    for key in _RESERVED_CONFIG:
+        if sent.pop(key, None) is not None:
+            words = f"the configuration has the key {key}, which W&B keeps for itself; it is left out"
+            warn(warning("reserved-key", words))
     own: dict[str, JsonValue] = {
         "site": request.site,
         "birth": snapshot.birth,
