@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,24 @@ def test_plan_tells_all_that_an_upload_sends(bench: Bench) -> None:
     assert set(plan["run_files"]) < set(run.files)
     again = bench.run("plan", folder, "--json", environ=NO_NETWORK).json()["plans"][0]
     assert again["id"] == run.id
+
+
+@alone_on_a_bench
+def test_the_id_of_a_plan_is_that_of_the_upload_or_says_that_it_is_not(bench: Bench) -> None:
+    """A container gets its site at the first delivery: until then the id is provisional. A configured site is known."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/run", Recipe(samples=1))
+    container = {"container": "docker", "WANDB_OUTBOX_SITE": None}
+
+    def planned(environ: Mapping[str, str | None]) -> tuple[str, bool]:
+        (plan,) = bench.run("plan", folder, "--json", environ=environ).json()["plans"]
+        return plan["id"], plan["sources"]["id"].startswith("provisional: ")
+
+    before, provisional = planned(container)
+    assert provisional
+    assert f"run id    {before}  [provisional: " in bench.run("plan", folder, environ=container).out
+    assert not planned({**container, "WANDB_OUTBOX_SITE": "box"})[1]
+    assert bench.run("upload", folder, environ=container).code == 0
+    assert planned(container) == (bench.server.runs()[0].id, False)
 
 
 @alone_on_a_bench

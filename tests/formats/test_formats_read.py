@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,27 @@ def test_without_a_log_the_folders_name_tells_the_begin(tmp_path: Path, below: s
     """Hydra puts date and time into the path."""
     folder = RunFolder(tmp_path / "2025-12-03" / below).put(".hydra/config.yaml", "a: 1")
     assert _read(folder, "hydra").started_at == time.mktime((2025, 12, 3, 10, 0, 7, 0, 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "began"),
+    [
+        ("exp-003-train-2025-12-13T07-30-22Z", datetime(2025, 12, 13, 7, 30, 22, tzinfo=UTC).timestamp()),
+        ("exp-001-train-20241217T1430Z", datetime(2024, 12, 17, 14, 30, tzinfo=UTC).timestamp()),
+        ("2025-12-13T07-30-22", time.mktime((2025, 12, 13, 7, 30, 22, 0, 0, -1))),
+        ("exp-003-train-2025-13-13T07-30-22Z", None),
+        ("exp-003-2025-12-13T07-30-22Z-again", None),
+        ("exp-003-train-2100-12-13T07-30-22Z", None),
+    ],
+)
+def test_a_moment_at_the_end_of_the_folders_name_tells_the_begin(
+    tmp_path: Path, name: str, began: float | None
+) -> None:
+    """As the guide of params-meta writes it into names; one that there is not, or not yet, says nothing."""
+    folder = RunFolder(tmp_path / name).put("a.csv", "1")
+    written = datetime(2025, 12, 14, tzinfo=UTC).timestamp()
+    os.utime(folder.path / "a.csv", (written, written))
+    assert _read(folder, "plain").started_at == (began or written)
 
 
 def test_without_any_hint_the_oldest_file_tells_the_begin(tmp_path: Path) -> None:

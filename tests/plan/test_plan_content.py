@@ -272,7 +272,7 @@ def test_the_artifact_holds_the_whole_folder(tmp_path: Path) -> None:
     assert [each.path for each in plan.excluded] == [".env"]
     assert artifact.metadata["config"]["strategy"] == {"type": "deepconf"}
     assert artifact.metadata["summary"]["total_samples"] == 1
-    assert artifact.metadata["counts"] == {"files": 3, "bytes": artifact.bytes}
+    assert artifact.metadata["counts"] == {"files": 3, "bytes": artifact.bytes, "samples": 1}
     provenance = artifact.metadata["provenance"]
     assert (provenance["path"], provenance["git_commit"]) == ("2025-12-03/run_name", "abc123")
     assert (provenance["format"], provenance["outcome"]) == ("llm-tts", "ok")

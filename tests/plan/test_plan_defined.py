@@ -12,7 +12,8 @@ from plan_makers import Run, rules
 
 from wandb_outbox.deliver.protocol import Job, job_from_json, job_to_json
 from wandb_outbox.errors import ConfigurationError
-from wandb_outbox.model import RootRules
+from wandb_outbox.formats import Declaration
+from wandb_outbox.model import Overrides, RootRules
 from wandb_outbox.plan import CONVENTIONS, definition_faults
 from wandb_outbox.plan.conventions import Names, decide
 from wandb_outbox.plan.facts import Facts
@@ -109,6 +110,13 @@ def test_a_template_that_cannot_be_read_says_where(template: str, words: str) ->
         ('v = { from = ["model.name", "seed"], as = "integer" }', "42"),
         ('v = { from = ["lr"], as = "integer", default = "none whole" }', "none whole"),
         ('v = { from = { path = "seed([0-9]+)" }, as = "number" }', "7"),
+        ('v = { from = { path = "seed([0-9]+)" }, as = "integer", digits = 3 }', "007"),
+        ('v = { from = "seed", digits = 1 }', "42"),
+        ('v = { from = "model.name", dashes = true, map = { Big-Model = "huge" } }', "huge"),
+        ('v = { from = { text = "__{w}//" }, dashes = true }\nw = "model.path"', "hub-Small"),
+        ('v = { from = { text = "__" }, dashes = true, default = "none" }', "none"),
+        ('v = { from = ["model.name", "seed"], not_in = "w" }\nw = { from = { text = "a-big_model-b" } }', "42"),
+        ('v = { from = "model.name", not_in = "w" }\nw = { from = { text = "a-big_models-b" } }', "Big_Model"),
     ],
 )  # fmt: skip
 def test_values(values: str, name: str) -> None:
@@ -132,6 +140,36 @@ def test_values(values: str, name: str) -> None:
 def test_values_that_every_convention_has(template: str, name: str) -> None:
     """From the folder's place and time."""
     assert _name(f'name = "{template}"', started_at="2025-12-03T09-00-00Z") == name
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"),
+    [
+        ({}, "nobody"),
+        ({"rules": "of the root"}, "of the root"),
+        ({"rules": "of the root", "declared": "of outbox.yaml"}, "of outbox.yaml"),
+        ({"rules": "of the root", "declared": "of outbox.yaml", "overrides": "typed"}, "typed"),
+    ],
+)
+def test_a_name_can_hold_what_a_stronger_layer_says(layers: dict[str, str], text: str) -> None:
+    """The job type that ``outbox.yaml`` gives stands in the run's name, too."""
+    table = tomllib.loads('name = "x-{v}"\n[values]\nv = { from = { said = "job_type" }, default = "nobody" }')
+    facts = Facts(
+        config=CONFIG,
+        below_root=("exp",),
+        format="plain",
+        rules=RootRules(convention="own", definition=table, job_type=layers.get("rules")),
+        declared=Declaration(job_type=layers.get("declared")),
+        overrides=Overrides(job_type=layers.get("overrides")),
+    )
+    assert decide(facts).name == f"x-{text}"
+
+
+def test_the_group_that_the_experiment_recorded_is_said() -> None:
+    """Its references are followed; what only Hydra could resolve says nothing."""
+    text = 'name = ["x-{v}", "none"]\n[values]\nv = { from = { said = "group" } }'
+    assert _name(text, recorded_group="of ${model.name}") == "x-of Big_Model"
+    assert _name(text, recorded_group="${now:%H}") == "none"
 
 
 def test_the_first_template_with_a_text_counts() -> None:
@@ -194,8 +232,11 @@ FAULTS: list[tuple[str, str]] = [
     ("name = 'x'\n[values]\nv = { from = { path = '[' } }", "values.v: '[' is no regular expression"),
     (
         "name = 'x'\n[values]\nv = { from = { when = {} } }",
-        "values.v: a source has exactly one of key, part, path, text",
+        "values.v: a source has exactly one of key, part, path, text, said",
     ),
+    ("name = 'x'\n[values]\nv = { from = { said = 'tags' } }", "values.v.from.said: expected project or name or group"),
+    ("name = 'x'\n[values]\nv = { from = 'a', not_in = 'c' }", "values.v: there is no value 'c'"),
+    ("name = 'x'\n[values]\nv = { from = 'a', not_in = 'v' }", "these need each other"),
     ("name = 'x'\n[values]\nv = { from = { key = 'a', part = 1 } }", "a source has exactly one of"),
     ("name = 'x'\n[values]\nv = { from = 'a', map = { b = '{c}' } }", "values.v: there is no value 'c'"),
     ("name = 'x'\n[values]\nv = { from = 'a', map = { b = '{' } }", "values.v.map.b: '{': { at character 1"),

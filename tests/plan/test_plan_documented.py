@@ -5,17 +5,20 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conventions_doc import PAGE, blocks, facts_of, rendered
 from hydra_shapes import CONFIGS
 from plan_makers import Run, rules
 
+from wandb_outbox.formats import Declaration
 from wandb_outbox.formats.content import SampleRange
 from wandb_outbox.model import RootRules
 from wandb_outbox.plan.checklist import RULES
 from wandb_outbox.plan.conventions import decide
 from wandb_outbox.plan.defined import definition_faults
+from wandb_outbox.plan.facts import Facts
 
 
 def test_the_tables_of_the_page_are_those_of_the_code() -> None:
@@ -47,6 +50,42 @@ def test_the_convention_of_the_page_is_llm_tts_eval(title: str) -> None:
         assert getattr(own, name) == getattr(built_in, name), name
 
 
+NESTED: dict[str, Any] = {"params": {"lr": 1}, "meta": {}}
+TEXTS: dict[str, Any] = {"params": {"hf_dataset_path": "David-Egea/phishing-texts:v3"}}
+PIPELINE: dict[str, tuple[str, dict[str, Any], Declaration]] = {
+    "a timestamp": ("exp-003-train-2025-12-13T07-30-22Z", NESTED, Declaration()),
+    "another form": ("exp-001-fine-tune-20241217T1430Z", NESTED, Declaration()),
+    "seconds": ("exp-012-eval-1734445800", NESTED, Declaration()),
+    "underscores": ("exp_3_pre_train_2025-12-13T07-30-22Z", NESTED, Declaration()),
+    "Hydra's date and time": ("exp-003/train/2025-12-13/07-30-22", NESTED, Declaration()),
+    "no timestamp": ("exp-1234/inference", NESTED, Declaration()),
+    "no number": ("weird ünï name", NESTED, Declaration()),
+    "a data step": ("encode_head_tail_phishing_texts", NESTED, Declaration()),
+    "a dataset": ("head_tail", TEXTS, Declaration(job_type="encode", group="phishing-pipeline-v2")),
+    "a dataset that is said already": ("clean-phishing-texts", TEXTS, Declaration()),
+    "a group": ("run7", NESTED, Declaration(group="exp-003", job_type="fine_tune")),
+    "a name": ("run7", NESTED, Declaration(name="exp-004-eval-x")),
+}  # fmt: skip
+"""By what is special: the path below the root, the configuration, and what ``outbox.yaml`` says."""
+
+
+@pytest.mark.parametrize("title", PIPELINE)
+def test_the_second_convention_of_the_page_is_params_meta(title: str) -> None:
+    """Numbers with their zeros, dashes, what ``outbox.yaml`` says, and nothing twice: all of it can be said in TOML."""
+    table = tomllib.loads(blocks("toml")[1])["conventions"]["pipeline"]
+    assert definition_faults("pipeline", table) == []
+    below, config, declared = PIPELINE[title]
+    facts = Facts(
+        config=config, below_root=tuple(below.split("/")), format="plain", root="/data/outputs", declared=declared,
+        started_on="2025-12-03", started_at="2025-12-03T10-00-00Z",
+    )  # fmt: skip
+    built_in = decide(replace(facts, rules=RootRules(convention="params-meta")))
+    own = decide(replace(facts, rules=RootRules(convention="pipeline", definition=table)))
+    for name in ("project", "name", "group", "job_type", "tags", "artifact", "artifact_type", "warnings"):
+        assert getattr(own, name) == getattr(built_in, name), name
+    assert own.proposal.nested
+
+
 def test_the_convention_of_the_page_follows_the_log_too() -> None:
     """A subset that the dataset did not fill is no subset."""
     table = tomllib.loads(blocks("toml")[0])["conventions"]["tts"]
@@ -57,7 +96,8 @@ def test_the_convention_of_the_page_follows_the_log_too() -> None:
 
 
 def test_every_rule_of_the_checklist_has_a_place_on_the_page() -> None:
-    """The seven rules."""
+    """The ten rules."""
     assert set(RULES) == {
-        "name-pattern", "tag-category", "job-type", "missing-group", "params-meta", "metric-name", "artifact-name-length"
+        "name-pattern", "tag-category", "job-type", "missing-group", "params-meta", "metric-name", "dashes",
+        "artifact-metadata", "input-name", "artifact-name-length",
     }  # fmt: skip

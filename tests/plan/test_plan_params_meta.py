@@ -174,6 +174,24 @@ def test_a_faulty_outbox_yaml_is_an_error_of_the_plan(tmp_path: Path) -> None:
             "found the name 'exp_003_train', which is neither",
         ),
         ({"summary": {"eval f1": 1, "eval/ok": 1}}, "metric-name", Severity.NOTE, "log them as 'eval_f1' and the like"),
+        (
+            {"group": "exp_003", "tags": ["head_tail", "bug-fix"]},
+            "dashes",
+            Severity.NOTE,
+            "found the group 'exp_003', the tag 'head_tail'; they are kept; with dashes: 'exp-003', 'head-tail'",
+        ),
+        (
+            {"artifacts": [{"name": "texts", "type": "dataset", "files": "model.bin"}]},
+            "artifact-metadata",
+            Severity.NOTE,
+            "found the dataset texts without metadata of its own; say num_samples, splits, class_distribution, schema",
+        ),
+        (
+            {"project": "p", "inputs": ["texts:v1", "team/other/texts:v1", "team/p/texts:v2"]},
+            "input-name",
+            Severity.NOTE,
+            "found 'team/p/texts:v2', which is in this project; 'texts:v2' is enough",
+        ),
     ],
 )
 def test_what_breaks_a_rule_is_said_and_sent(
@@ -187,6 +205,17 @@ def test_what_breaks_a_rule_is_said_and_sent(
     assert plan.job_type == said.get("job_type", "train")
     assert plan.name == said.get("name", plan.name)
     assert set(plan.summary) == set(said.get("summary", {}))
+
+
+def test_curves_stand_in_namespaces(tmp_path: Path) -> None:
+    """What a chart is drawn over needs none, and final numbers neither."""
+    run = _run(tmp_path, "exp-003-train-20241217T1430Z").put("outbox.yaml", {"summary": {"best_f1": 1}})
+    run.put("metrics.csv", "epoch,step,train/loss,val_loss\n0,0,1,2\n")
+    message = (
+        "found the metrics 'val_loss' without a namespace; they are sent as they are; log them as 'train/val_loss', "
+    )
+    assert _found(run.plan(), "metric-name") == message + "'eval/val_loss' and the like"
+    assert rules(run.put("metrics.csv", "epoch,step,train/loss\n0,0,1\n").plan()) == []
 
 
 def test_a_run_without_job_type_and_tags(tmp_path: Path) -> None:

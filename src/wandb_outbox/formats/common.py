@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from wandb_outbox.formats.logfile import first_timestamp, local_time, top_level_logs
 from wandb_outbox.model import JsonValue, Snapshot
@@ -12,6 +13,7 @@ MAX_RUN_FILE = 100 * 1000 * 1000
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"(?:^|_)(\d\d)-(\d\d)-(\d\d)$")
+_MOMENT = re.compile(r"(?:^|[-_/])(\d{4})-?(\d\d)-?(\d\d)T(\d\d)-?(\d\d)(?:-?(\d\d))?(Z?)$")
 
 
 def started_at(path: str, snapshot: Snapshot, log: str | None) -> float | None:
@@ -20,8 +22,10 @@ def started_at(path: str, snapshot: Snapshot, log: str | None) -> float | None:
         logged = first_timestamp(path, snapshot, log)
         if logged is not None:
             return logged
-    named = _time_in_path(path)
-    if named is not None:
+    moment = _MOMENT.search(path.rstrip("/"))
+    named = _time_in_path(path) if moment is None else _seconds(moment)
+    # A moment that people wrote into a name may be of something else: then all of the files may be older.
+    if named is not None and (moment is None or named <= (ended_at(snapshot) or named)):
         return named
     return min((file.mtime_ns for file in snapshot.files), default=0) / 1e9 or None
 
@@ -42,6 +46,15 @@ def _time_in_path(path: str) -> float | None:
         if found:
             return local_time(f"{parts[dates[-1]]} {found[1]}:{found[2]}:{found[3]}")
     return None
+
+
+def _seconds(moment: re.Match[str]) -> float | None:
+    """Of ``2025-12-13T07-30-22Z`` or ``20241217T1430Z`` at the end of a name; in local time where the ``Z`` is missing."""
+    year, month, day, hour, minute, second = (int(part or 0) for part in moment.groups()[:6])
+    try:
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC if moment[7] else None).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def run_files(snapshot: Snapshot, names: tuple[str, ...]) -> tuple[str, ...]:

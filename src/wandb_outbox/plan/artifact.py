@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from wandb_outbox import __version__
 from wandb_outbox.formats.content import Content, Warn
-from wandb_outbox.model import FileStat, JsonValue, PlannedArtifact, PlanRequest
+from wandb_outbox.model import FileStat, JsonValue, PlannedArtifact, PlannedTable, PlanRequest
 from wandb_outbox.plan.conventions import Names
 from wandb_outbox.plan.jsonsafe import json_safe
 from wandb_outbox.plan.secrets import masked_override
@@ -45,10 +45,14 @@ def describe(
     config: Mapping[str, JsonValue],
     summary: Mapping[str, JsonValue],
     files: tuple[FileStat, ...],
+    tables: Iterable[PlannedTable],
     relative: str,
     warn: Warn,
 ) -> dict[str, JsonValue]:
-    """The metadata: a few keys at the top (W&B allows 100 at the top), each a mapping where there is more to say."""
+    """The metadata: a few keys at the top (W&B allows 100 at the top), each a mapping where there is more to say.
+
+    The counts are of files, of bytes, and of the rows of each table: of all samples, not only of those that it shows.
+    """
     provenance: dict[str, JsonValue] = {
         "path": relative,
         "format": request.format,
@@ -61,7 +65,8 @@ def describe(
         "overrides": [masked_override(override) for override in content.overrides],
         "git_commit": git_commit(config),
     }
-    counts = {"files": len(files), "bytes": sum(file.size for file in files)}
+    counts: dict[str, JsonValue] = {"files": len(files), "bytes": sum(file.size for file in files)}
+    counts |= {table.name: table.total_rows for table in tables if table.name not in counts}
     return {
         "config": within_limit(dict(config), warn, MAX_PART, "metadata-config"),
         "summary": within_limit(dict(summary), warn, MAX_PART, "metadata-summary"),

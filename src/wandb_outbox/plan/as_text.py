@@ -30,7 +30,7 @@ def plan_to_text(plan: Plan) -> str:
         if value:
             source = f"  [{plan.sources[name]}]" if name in plan.sources else ""
             lines.append(f"  {name:<9} {_shown(value)}{source}")
-    lines.append(f"  run id    {plan.run_id}")
+    lines.append(f"  run id    {plan.run_id}  [{plan.sources['id']}]")
     lines.append(
         f"  content   {len(plan.config)} config keys, {len(plan.summary)} summary keys, {len(plan.history)} history steps"
     )

@@ -10,11 +10,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from wandb_outbox.formats import Declaration
 from wandb_outbox.model import JsonValue, PlanWarning, Severity
 from wandb_outbox.plan import llm_tts_eval, params_meta
+from wandb_outbox.plan.axes import COUNTERS, EPOCH
 from wandb_outbox.plan.conventions import Names
 
 _METRIC = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*(?:/[_a-zA-Z0-9]+)*")
+_NOT_DASHED = re.compile(r"[_\s]+")
 _NAMED = 5
 
 
@@ -46,7 +49,20 @@ RULES: Mapping[str, Rule] = {
         Severity.WARNING, "the experiment itself tells `params` from `meta`", "params-meta, your own with its shape"
     ),
     "metric-name": Rule(
-        Severity.NOTE, "metrics are letters, digits and `_`, in namespaces with `/`; none is renamed", "params-meta"
+        Severity.NOTE,
+        "metrics are letters, digits and `_`, and those of the history stand in namespaces with `/`; none is renamed",
+        "params-meta",
+    ),
+    "dashes": Rule(
+        Severity.NOTE,
+        "group, tags and the names of declared artifacts have dashes, neither underscores nor blanks; they are kept",
+        "params-meta",
+    ),
+    "artifact-metadata": Rule(
+        Severity.NOTE, "a declared artifact says what it is without being downloaded", "params-meta"
+    ),
+    "input-name": Rule(
+        Severity.NOTE, "only an input of another project is named with its project", "params-meta"
     ),
     "artifact-name-length": Rule(
         Severity.WARNING, "an artifact's name has at most 128 characters; a longer one is cut and given a hash", "all"
@@ -55,14 +71,34 @@ RULES: Mapping[str, Rule] = {
 """Every rule of the checklist. ``artifact-name-length`` is found where the names are made to fit."""
 
 
-def check(names: Names, config: Mapping[str, JsonValue], metrics: Iterable[str]) -> tuple[PlanWarning, ...]:
-    """What breaks a rule. ``config`` is the experiment's own, before it is nested; ``metrics`` are its metrics' keys."""
+_ESSENTIAL = {
+    "dataset": "num_samples, splits, class_distribution, schema, source, preprocessing_applied",
+    "model": "base_model, dataset, id2label, label2id, best_metric, framework",
+    "predictions": "model, dataset, threshold, num_predictions",
+}
+"""By the type of an artifact, what the guide calls essential in its metadata."""
+
+
+def check(
+    names: Names,
+    config: Mapping[str, JsonValue],
+    metrics: Iterable[str],
+    curves: Iterable[str],
+    declared: Declaration,
+) -> tuple[PlanWarning, ...]:
+    """What breaks a rule.
+
+    ``config`` is the experiment's own, before it is nested; ``metrics`` are the keys of its summary and its history,
+    ``curves`` those of the history.
+    """
     found: list[tuple[str, str]] = []
     if names.convention == llm_tts_eval.NAME:
         found += _llm_tts_eval(names)
     if names.convention == params_meta.NAME:
         found += _params_meta(names)
-        found += _metric_names(metrics)
+        found += _metric_names(metrics, curves)
+        found += _dashes(names, declared)
+        found += _artifacts(names, declared)
     if names.proposal.nested and not any(isinstance(config.get(key), Mapping) for key in ("params", "meta")):
         message = "found neither params nor meta in the configuration; all of it is sent as params; "
         found.append(("params-meta", message + "tell them apart there, or give params and meta in outbox.yaml"))
@@ -99,13 +135,40 @@ def _params_meta(names: Names) -> Iterator[tuple[str, str]]:
         )
 
 
-def _metric_names(metrics: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _metric_names(metrics: Iterable[str], curves: Iterable[str]) -> Iterator[tuple[str, str]]:
     odd = [name for name in metrics if not _METRIC.fullmatch(name)]
     if odd:
         fixed = re.sub(r"[^_a-zA-Z0-9/]+", "_", odd[0]).strip("/")
         more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
         message = f"found the metrics {_list(odd[:_NAMED])}{more}; they are sent as they are; "
         yield "metric-name", message + f"log them as {fixed!r} and the like"
+    bare = [name for name in curves if "/" not in name and name not in (EPOCH, *COUNTERS)]
+    if bare:
+        more = f" and {len(bare) - _NAMED} more" if len(bare) > _NAMED else ""
+        message = f"found the metrics {_list(bare[:_NAMED])}{more} without a namespace; they are sent as they are; "
+        yield "metric-name", message + f"log them as 'train/{bare[0]}', 'eval/{bare[0]}' and the like"
+
+
+def _dashes(names: Names, declared: Declaration) -> Iterator[tuple[str, str]]:
+    said = {"group": [names.group or ""], "tag": names.tags, "artifact": [each.name for each in declared.artifacts]}
+    odd = [(kind, text) for kind, texts in said.items() for text in texts if _NOT_DASHED.search(text)]
+    if odd:
+        words = ", ".join(f"the {kind} {text!r}" for kind, text in odd[:_NAMED])
+        more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+        mended = ", ".join(repr(_NOT_DASHED.sub("-", text)) for _, text in odd[:_NAMED])
+        yield "dashes", f"found {words}{more}; they are kept; with dashes: {mended}"
+
+
+def _artifacts(names: Names, declared: Declaration) -> Iterator[tuple[str, str]]:
+    for each in declared.artifacts:
+        if not each.metadata:
+            wanted = _ESSENTIAL.get(each.type, "what it was made of, how, and how to load it")
+            yield "artifact-metadata", f"found the {each.type} {each.name} without metadata of its own; say {wanted}"
+    own = [name for name in declared.inputs if name.split("/")[:-1][-1:] == [names.project]]
+    own = [name for name in own if name.count("/") == 1 or names.entity in (None, name.split("/")[0])]
+    if own:
+        short = ", ".join(repr(name.rpartition("/")[2]) for name in own[:_NAMED])
+        yield "input-name", f"found {_list(own[:_NAMED])}, which is in this project; {short} is enough"
 
 
 def _list(words: Iterable[str]) -> str:

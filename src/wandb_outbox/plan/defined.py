@@ -25,7 +25,16 @@ from wandb_outbox.plan.facts import (
     parts_from_date,
     project_of_place,
 )
-from wandb_outbox.plan.lookup import SAYS_NOTHING, lookup, number_at, subset_of, text_at, whole_number_at
+from wandb_outbox.plan.lookup import (
+    SAYS_NOTHING,
+    lookup,
+    number_at,
+    subset_of,
+    text_at,
+    whole_number_at,
+    without_references,
+)
+from wandb_outbox.plan.params_meta import holds, with_dashes
 from wandb_outbox.plan.templates import Template, read_template
 
 SCHEMA = "convention.schema.json"
@@ -35,7 +44,7 @@ OF_SAMPLES = ("first", "last")
 """Values of a convention with a table ``samples``."""
 
 _TEMPLATES = ("project", "name", "group", "job_type", "artifact", "tags")
-_SOURCES = ("key", "part", "path", "text")
+_SOURCES = ("key", "part", "path", "text", "said")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST = 1000
 """Characters of a text from a run folder that a pattern of the configuration is tried on."""
@@ -43,12 +52,13 @@ _LONGEST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One place that a value may come from. Exactly one of ``key``, ``part``, ``path`` and ``text`` is set."""
+    """One place that a value may come from. Exactly one of ``key``, ``part``, ``path``, ``text`` and ``said`` is set."""
 
     key: str | None = None
     part: int | None = None
     path: re.Pattern[str] | None = None
     text: Template | None = None
+    said: str | None = None
     match: re.Pattern[str] | None = None
     when: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
@@ -61,9 +71,12 @@ class Value:
     match: re.Pattern[str] | None = None
     lower: bool = False
     replace: tuple[tuple[str, str], ...] = ()
+    dashes: bool = False
     ignore: tuple[str, ...] = ()
     map: Mapping[str, Template] = field(default_factory=dict)
     kind: str = "text"
+    digits: int = 0
+    not_in: str | None = None
     default: Template | None = None
 
 
@@ -185,7 +198,8 @@ class _Look:
             text = self._changed(value, text)
             if text is not None:
                 if source.text is None:
-                    self._keys[name] = source.key or "the folder's path"
+                    said = "what was said before the convention"
+                    self._keys[name] = source.key or (said if source.said else "the folder's path")
                 return text
         return value.default.fill(self) if value.default is not None else None
 
@@ -197,6 +211,8 @@ class _Look:
             return _matched(source.path, "/".join(facts.below_root))
         if source.text is not None:
             return source.text.fill(self)
+        if source.said is not None:
+            return _said(facts, source.said)
         place = source.part or 0
         inside = -len(facts.below_root) <= place < len(facts.below_root)
         return facts.below_root[place] if inside else None
@@ -208,13 +224,19 @@ class _Look:
             text = text.lower()
         for old, new in value.replace:
             text = text.replace(old, new)
+        if value.dashes:
+            text = with_dashes(text)
         if text in value.map:
             text = value.map[text].fill(self)
         if text is None or text in value.ignore or not text.strip():
             return None
         if value.kind == "number" and not re.fullmatch(r"-?\d+(\.\d+)?(e[-+]?\d+)?", text):
             return None
-        return None if value.kind == "integer" and not re.fullmatch(r"-?\d+", text) else text
+        if value.kind == "integer" and not re.fullmatch(r"-?\d+", text):
+            return None
+        if value.not_in is not None and holds(self(value.not_in) or "", text):
+            return None
+        return text.zfill(value.digits)
 
     def _subset(self, samples: Samples) -> tuple[str, str] | None:
         if not self._part_known:
@@ -302,9 +324,12 @@ class _Reader:
             match=self._pattern(place, table.get("match")),
             lower=table.get("lower", False),
             replace=tuple(table.get("replace", {}).items()),
+            dashes=table.get("dashes", False),
             ignore=_many(table.get("ignore", ())),
             map={key: self._template(f"{place}.map.{key}", text) for key, text in table.get("map", {}).items()},
             kind=table.get("as", "text"),
+            digits=table.get("digits", 0),
+            not_in=table.get("not_in"),
             default=self._template(f"{place}.default", table["default"]) if "default" in table else None,
         )
 
@@ -318,6 +343,7 @@ class _Reader:
             part=source.get("part"),
             path=self._pattern(place, source.get("path")),
             text=self._template(place, source["text"]) if "text" in source else None,
+            said=source.get("said"),
             match=self._pattern(place, source.get("match")),
             when=tuple((name, _many(wanted)) for name, wanted in source.get("when", {}).items()),
         )
@@ -354,8 +380,23 @@ def _uses(value: Value) -> Iterator[str]:
         yield from (name for name, _ in source.when)
         if source.text is not None:
             yield from source.text.names
+    if value.not_in is not None:
+        yield value.not_in
     for template in (*value.map.values(), *([value.default] if value.default else [])):
         yield from template.names
+
+
+def _said(facts: Facts, what: str) -> str | None:
+    """What the layers above the convention say of a name, the strongest first."""
+    recorded = {"project": facts.recorded_project, "group": facts.recorded_group}.get(what)
+    layers = (
+        getattr(facts.overrides, what),
+        getattr(facts.declared, what),
+        getattr(facts.offline_run, what, None),
+        recorded and without_references(facts.config, recorded),
+        getattr(facts.rules, what, None),
+    )
+    return next((text for text in layers if text and text.strip()), None)
 
 
 def _config_text(config: Mapping[str, JsonValue], key: str) -> str | None:

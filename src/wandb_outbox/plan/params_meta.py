@@ -84,7 +84,12 @@ def nested(config: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 def dashed(text: str) -> str:
     """``text`` with dashes between its words: ``head_tail`` becomes ``head-tail``. Other characters become dashes."""
-    return _NOT_DASHED.sub("-", text).strip("-") or "run"
+    return with_dashes(text) or "run"
+
+
+def with_dashes(text: str) -> str:
+    """The same; of a text without letters and digits nothing is left."""
+    return _NOT_DASHED.sub("-", text).strip("-")
 
 
 def follows_pattern(name: str) -> bool:
@@ -155,7 +160,7 @@ def _data_name(facts: Facts, job_type: str) -> tuple[str, str]:
     info = dashed(folder_name(facts))
     info = info.removeprefix(job_type).strip("-")
     dataset = _dataset(facts.config)
-    parts = [job_type, info, dataset if dataset and not _holds(info, dataset) else None]
+    parts = [job_type, info, dataset if dataset and not holds(info, dataset) else None]
     words = "the folder's name" + (" and the dataset in its configuration" if parts[2] else "")
     return "-".join(part for part in parts if part), _source(words)
 
@@ -169,5 +174,6 @@ def _dataset(config: Mapping[str, JsonValue]) -> str | None:
     return None
 
 
-def _holds(info: str, dataset: str) -> bool:
+def holds(info: str, dataset: str) -> bool:
+    """Whether a text with dashes says the other already, as whole words."""
     return f"-{dataset}-".lower() in f"-{info}-".lower()

@@ -111,13 +111,15 @@ def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[st
     shown, asked = media.requested(request.path, patterns, files, dict.fromkeys(taken), warn)
     names = conventions.decide(_facts(request, content, declared, config, recorded))
     warnings += names.warnings
-    metrics = dict.fromkeys((*summary, *(key for row in history for key in row if key != "_step")))
-    warnings += checklist.check(names, config, (name for name in metrics if not name.startswith(f"{_OWN}/")))
+    curves = dict.fromkeys(key for row in history for key in row if key != "_step")
+    metrics = [name for name in dict.fromkeys((*summary, *curves)) if not name.startswith(f"{_OWN}/")]
+    warnings += checklist.check(names, config, metrics, curves, declared)
     sent = nested(config) if names.proposal.nested else config
     relative = _relative(request)
     weights = weights_in(request, files)
     results = tuple(file for file in files if file.path not in weights)
-    metadata = artifact.describe(request, content, sent, summary, results, relative, warn)
+    tables = (*((table,) if table is not None else ()), *further, *asked)
+    metadata = artifact.describe(request, content, sent, summary, results, tables, relative, warn)
     whole = artifact.whole_folder(names, results, metadata, relative)
     model = model_artifact(request, snapshot, content, files, sent, declared.inputs, whole.name, warn)
     about = artifact.about_run(request, metadata)
@@ -144,7 +146,7 @@ def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[st
         media=shown,
         log=log if recorded is None and log not in withheld else None,
         axes=axes,
-        tables=(*((table,) if table is not None else ()), *further, *asked),
+        tables=tables,
         # What an offline run's own directory holds is replayed, and is no artifact besides.
         artifacts=()
         if alone or not files

@@ -18,6 +18,8 @@ from wandb_outbox.service.executor import plan_rules
 from wandb_outbox.service.site import known_site
 from wandb_outbox.settings import Settings
 
+_MADE_LATER = "made at the first delivery"
+
 
 def preview(
     path: str, settings: Settings, overrides: Overrides, state_dir: StateDir, environ: Mapping[str, str]
@@ -30,7 +32,8 @@ def preview(
     )
     store = Store.read(state_dir)
     run = store.by_path(real) if store else None
-    site = known_site(state_dir, environ, settings.site) or "made at the first delivery"
+    known = known_site(state_dir, environ, settings.site)
+    site = known or _MADE_LATER
     if store is not None:
         store.close()
     request = PlanRequest(
@@ -57,4 +60,8 @@ def preview(
             f"{size:,} bytes are more than max_bytes ({settings.max_bytes:,}): the folder is held until it is released"
         )
         told = (*told, PlanWarning("max-bytes", Severity.WARNING, words))
+    if known is None and run is None and plan.run_id == request.run_id:
+        plan = replace(
+            plan, sources={**plan.sources, "id": f"provisional: the site that it is made of is {_MADE_LATER}"}
+        )
     return replace(plan, warnings=(*plan.warnings, *told))
