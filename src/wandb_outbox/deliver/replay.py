@@ -26,17 +26,42 @@ from wandb_outbox.model import FileStat, Plan
 
 FILES = "files"
 CONSOLE = "output.log"
+RECORDS_AT_ONCE = 200
+"""Handed to the SDK's process together: each time its thread is woken, and waited for, which costs more than a record."""
 _CHUNK = 2**20
 
 
-@dataclass(frozen=True, slots=True)
 class Stream:
-    """The way into the SDK's process for one run: its record class, and its own two ways to hand a record over."""
+    """The way into the SDK's process for one run. What is published waits here until there is much of it, or :meth:`flush`."""
 
-    record: Callable[[], Any]
-    publish: Callable[[Any], None]
-    ask: Callable[[Any, float], Any]
-    """Hands over and returns the answer. The second argument is how many seconds it may take."""
+    def __init__(
+        self,
+        record: Callable[[], Any],
+        hand_over: Callable[[Sequence[Any]], None],
+        ask: Callable[[Any, float], Any],
+    ) -> None:
+        """``record`` makes an empty one; the other two are the ways in, of several without an answer and of one with."""
+        self.record = record
+        self._hand_over = hand_over
+        self._ask = ask
+        self._waiting: list[Any] = []
+
+    def publish(self, record: Any) -> None:
+        """Hand over a record that has no answer, after those before it."""
+        self._waiting.append(record)
+        if len(self._waiting) == RECORDS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what waits."""
+        if self._waiting:
+            self._hand_over(self._waiting)
+            self._waiting = []
+
+    def ask(self, record: Any, seconds: float) -> Any:
+        """Hand over a record, after those before it, and return the answer, which may take so long."""
+        self.flush()
+        return self._ask(record, seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 import wandb
 from wandb.apis.public import Run as RemoteRun
-from wandb.proto import wandb_internal_pb2
+from wandb.proto import wandb_internal_pb2, wandb_server_pb2
 from wandb.sdk.artifacts._internal_artifact import InternalArtifact
 from wandb.sdk.lib.paths import LogicalPath
 
@@ -106,8 +106,6 @@ LOOK_AGAIN = (0.5, 1.0, 2.0)
 """Seconds between questions while the server has "not found" (HTTP 404) for the question itself."""
 LINES_AT_ONCE = 500
 """Of a log, in one record to the SDK."""
-RECORDS_AT_ONCE = 200
-"""Handed to the SDK's process before one is waited for: the wait costs more than the record, and bounds what is on its way."""
 SLOWEST = 100_000
 """Bytes a second below which an upload counts as hung."""
 
@@ -759,6 +757,7 @@ class _Delivery:
             send_row(stream, {**times, **row})
         if rows:
             send_summary_times(stream, {**times, **rows[-1]})
+        stream.flush()
 
     def _save_files(self, run: wandb.Run, plan: Plan) -> None:
         """Hand the run files over as links, as ``run.save`` does, but all of them in one record."""
@@ -813,13 +812,20 @@ class _Delivery:
             return interface._deliver(record).wait_or(timeout=seconds)  # noqa: SLF001  as above
 
         record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]  # made when it is loaded
-        handed_over = itertools.count(1)
 
-        def publish(record: Any) -> None:
-            wait = next(handed_over) % RECORDS_AT_ONCE == 0
-            interface._publish(record, nowait=not wait)  # noqa: SLF001  as above
+        def hand_over(records: Sequence[Any]) -> None:
+            requests = []
+            for each in records:
+                interface._assign(each)  # noqa: SLF001  as above
+                requests.append(wandb_server_pb2.ServerRequest(record_publish=each))  # type: ignore[attr-defined]
 
-        return Stream(record, publish, ask)
+            async def publish() -> None:
+                for request in requests:
+                    await interface._client.publish(request)  # noqa: SLF001  as above
+
+            interface._asyncer.run(publish)  # noqa: SLF001  as above
+
+        return Stream(record, hand_over, ask)
 
     def _replay(
         self, run: wandb.Run, plan: Plan, rows: tuple[dict[str, Any], ...], place: Place, before: Snapshot
@@ -838,6 +844,7 @@ class _Delivery:
         )
         if plan.history:
             send_summary_times(stream, plan.history[-1])
+        stream.flush()
 
         def save(path: str, base: str) -> None:
             run.save(path, base_path=base, policy="now", glob=False)

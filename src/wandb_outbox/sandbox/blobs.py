@@ -63,8 +63,11 @@ class BlobStore:
     def keep(self, received: Received, key: str) -> Path:
         """Give received bytes their key, replacing what had it before."""
         path = self.path(key)
-        path.parent.mkdir(exist_ok=True)
-        received.path.replace(path)
+        try:
+            received.path.replace(path)
+        except FileNotFoundError:
+            path.parent.mkdir(exist_ok=True)
+            received.path.replace(path)
         return path
 
     def drop(self, received: Received) -> None:

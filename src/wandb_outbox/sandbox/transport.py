@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import logging
+import queue
 import select
 import socket
 import struct
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -132,6 +134,33 @@ class _AbortError(Exception):
     """The connection is to be reset without another byte."""
 
 
+class _Threads:
+    """Threads that take up one connection after another: clients open them faster than threads can be made."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._count = 0
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do the work at once, in a thread that is idle or else in a new one."""
+        if not self._idle.acquire(blocking=False):
+            threading.Thread(target=self._serve, name="sandbox-connection", daemon=True).start()
+            self._count += 1
+        self._work.put(work)
+
+    def stop(self) -> None:
+        """Let each of them end with what it does now; from here on there is no work."""
+        for _ in range(self._count):
+            self._work.put(None)
+
+    def _serve(self) -> None:
+        while work := self._work.get():
+            work()
+            del work  # not to be held until the next one comes
+            self._idle.release()
+
+
 class Server:
     """A listening socket, a thread for it, and one for each connection."""
 
@@ -152,7 +181,9 @@ class Server:
         self.stopping = threading.Event()
         self._up = threading.Event()
         self._lock = threading.Lock()
-        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._threads = _Threads()
+        self._connections: set[socket.socket] = set()
+        self._none_left = threading.Condition(self._lock)
         self._timer: threading.Timer | None = None
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
@@ -210,11 +241,9 @@ class Server:
         if self._thread.ident is not None:
             self._thread.join()
         self._socket.close()
-        with self._lock:
-            threads = list(self._connections.values())
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(timeout=5)
+        with self._none_left:
+            self._none_left.wait_for(lambda: not self._connections, timeout=5)
+        self._threads.stop()
 
     def _accept(self) -> None:
         while not self.stopping.is_set():
@@ -223,13 +252,10 @@ class Server:
                 connection, address = self._socket.accept()
             except OSError:
                 continue
-            thread = threading.Thread(
-                target=self._converse, args=(connection, address), name="sandbox-connection", daemon=True
-            )
             with self._lock:
-                self._connections[connection] = thread
+                self._connections.add(connection)
                 refused = not self._up.is_set()
-            thread.start()
+            self._threads.run(partial(self._converse, connection, address))
             if refused:
                 self._cut_connections()
 
@@ -241,8 +267,9 @@ class Server:
         finally:
             with contextlib.suppress(OSError):
                 connection.close()
-            with self._lock:
-                self._connections.pop(connection, None)
+            with self._none_left:
+                self._connections.discard(connection)
+                self._none_left.notify_all()
 
 
 def _bind(host: str, port: int) -> socket.socket:
