@@ -214,9 +214,12 @@ class Sender:
                 self._stream = service.inform_init(settings=settings.to_proto(), run_id=settings.run_id)
             return self._stream
 
-    def deliver(self, job: Job, contact: Contact, progress: Progress) -> Receipt:
-        """Send one folder and read it back. Raises an :class:`OutboxError` named by the next move."""
-        delivery = _Delivery(self._api, self._server, self._directory, job, contact, progress, self._beside)
+    def deliver(self, job: Job, contact: Contact, progress: Progress, digests: Digests | None = None) -> Receipt:
+        """Send one folder and read it back. Raises an :class:`OutboxError` named by the next move.
+
+        ``digests`` are those of the folder, if some were begun already; they are stopped at the end.
+        """
+        delivery = _Delivery(self._api, self._server, self._directory, job, contact, progress, self._beside, digests)
         try:
             return delivery.run()
         except OutboxError:
@@ -245,6 +248,7 @@ class _Delivery:
         contact: Contact,
         progress: Progress,
         beside: Callable[[], Any],
+        digests: Digests | None = None,
     ) -> None:
         self.stage = Stage.PLAN
         self._api = api
@@ -265,7 +269,7 @@ class _Delivery:
         self._missing_inputs: list[str] = []
         self._fresh = True
         self._before: Snapshot | None = None
-        self._digests = Digests(job.request.path, lambda: progress(self.stage.value))
+        self._digests = digests or Digests(job.request.path, lambda: progress(self.stage.value))
         self._lost: list[str] = []
         """Artifacts of the offline run whose files are gone."""
         self._notes: list[str] = []

@@ -18,10 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any
 
 from wandb_outbox.deliver.alone import lock_folder
+from wandb_outbox.deliver.digests import Digests
+from wandb_outbox.deliver.outcome import Stage
 from wandb_outbox.deliver.probe import ask_server
 from wandb_outbox.deliver.processes import descendants, written_bytes
 from wandb_outbox.deliver.protocol import MAX_LINE, decode, encode, error_to_json, job_from_json
 from wandb_outbox.errors import DiskFull, FolderChanged, NotVerified, OutboxError, UploaderCrashed
+from wandb_outbox.folder import Selection, snapshot
 from wandb_outbox.settings import find_api_key
 
 if TYPE_CHECKING:
@@ -85,6 +88,7 @@ class Uploader:
         key = int(message["key"])
         self._began[key] = time.time()
         folder: int | None = None
+        digests: Digests | None = None
         spent = False
         try:
             job = job_from_json(message)
@@ -96,7 +100,7 @@ class Uploader:
                 permit.asked.wait()
                 permit.check(f"{job.request.path}: its run {run_id} belongs to another folder of this outbox")
 
-            said = ("", 0.0)
+            said = (Stage.PLAN.value, 0.0)
 
             def progress(stage: str) -> None:
                 nonlocal said
@@ -105,7 +109,11 @@ class Uploader:
                 said = (stage, time.monotonic())
                 self._say({"is": "progress", "key": key, "stage": stage})
 
-            receipt = self._sender().deliver(job, contact, progress)
+            if not self._senders and not job.contacted:
+                # A large file takes longer than the SDK to load, and W&B wants to know all digests before the first byte.
+                digests = Digests(job.request.path, lambda: progress(said[0]))
+                digests.begin(snapshot(job.request.path, Selection(job.exclude, job.include).selector()).files)
+            receipt = self._sender().deliver(job, contact, progress, digests)
             fields = {name: getattr(receipt, name) for name in receipt.__dataclass_fields__}
             self._say({"is": "receipt", "key": key, **fields})
         except OutboxError as error:
@@ -126,6 +134,8 @@ class Uploader:
             crash = UploaderCrashed(f"the uploader could not handle this folder: {type(error).__name__}: {error}")
             self._say({"is": "error", "key": key, "spent": spent, **error_to_json(crash)})
         finally:
+            if digests is not None:
+                digests.stop()
             if folder is not None and not spent:
                 os.close(folder)  # else the SDK may still be sending: the folder is let go with this process
             self._began.pop(key, None)
