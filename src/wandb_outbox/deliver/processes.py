@@ -55,16 +55,28 @@ def marked(mark: str) -> list[int]:
 
 
 def kill_marked(mark: str, *, patience: float = 5.0) -> int:
-    """SIGKILL everything that carries ``mark`` until nothing does; returns how many processes were found."""
+    """SIGKILL everything that carries ``mark`` until nothing does; returns how many processes were found.
+
+    One that dies loses its environment first, and its files and locks after that: it is waited for until it is dead.
+    """
     seen: set[int] = set()
     deadline = time.monotonic() + patience
-    while (pids := marked(mark)) and time.monotonic() < deadline:
+    while ((pids := marked(mark)) or any(map(_runs, seen))) and time.monotonic() < deadline:
         for pid in pids:
             seen.add(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
     return len(seen)
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process, and it is not a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
 
 
 def _listing(path: str) -> list[str]:
