@@ -14,7 +14,8 @@ import pytest
 import wandb
 
 from wandb_outbox.deliver.protocol import Job
-from wandb_outbox.deliver.send import Sender, Server
+from wandb_outbox.deliver.sdk import Server
+from wandb_outbox.deliver.send import Sender
 from wandb_outbox.folder import snapshot
 from wandb_outbox.model import Plan, PlanRequest, Receipt, run_id
 from wandb_outbox.plan import make_plan

@@ -17,9 +17,10 @@ from typing import Any
 
 import wandb
 
-from wandb_outbox.deliver import send
+from wandb_outbox.deliver import sdk, send
 from wandb_outbox.deliver.protocol import Job
-from wandb_outbox.deliver.send import Sender, Server
+from wandb_outbox.deliver.sdk import Server
+from wandb_outbox.deliver.send import Sender
 from wandb_outbox.errors import OutboxError
 from wandb_outbox.folder import snapshot
 from wandb_outbox.model import PlanRequest, run_id
@@ -45,7 +46,7 @@ AT_A_TIME = 10
 
 def hurry() -> None:
     """Let the SDK give up after a second or two instead of a minute."""
-    made = send.run_settings
+    made = sdk.run_settings
 
     def run_settings(*arguments: Any) -> wandb.Settings:
         settings = made(*arguments)
@@ -55,7 +56,7 @@ def hurry() -> None:
         settings.init_timeout = 6
         return settings
 
-    send.run_settings = run_settings  # type: ignore[assignment]
+    send.run_settings = run_settings  # type: ignore[attr-defined,assignment]
     send.API_TIMEOUT, send.ARTIFACT_TIMEOUT, send.FINISH_TIMEOUT, send.READ_BACK_FOR = 3, 4, 4, 1.0
 
 

@@ -14,7 +14,8 @@ from opened_runs import remember_opened
 
 from wandb_outbox.deliver.outcome import Stage
 from wandb_outbox.deliver.protocol import Job
-from wandb_outbox.deliver.send import Sender, Server
+from wandb_outbox.deliver.sdk import Server
+from wandb_outbox.deliver.send import Sender
 from wandb_outbox.errors import Offline
 from wandb_outbox.folder import snapshot
 from wandb_outbox.model import PlanRequest, Receipt, RootRules, run_id

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wandb_outbox.deliver.protocol import Job
-from wandb_outbox.deliver.send import Sender, Server
+from wandb_outbox.deliver.sdk import Server
+from wandb_outbox.deliver.send import Sender
 from wandb_outbox.folder import snapshot
 from wandb_outbox.formats import evidence, recognise
 from wandb_outbox.model import Overrides, PlanRequest, Receipt, RootRules, run_id

@@ -4,7 +4,7 @@
 and given to the SDK's own process one by one, as if the run logged them now, into a run that was opened as a resumed one:
 history only from the row on that the server does not have, and each artifact answered for. What arrives is read back.
 
-The records are built with the classes that the caller passes in, so that wandb has one importer.
+The records are built with the classes that the caller passes in, so that nothing here needs wandb.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One delivery through the wandb SDK, inside the uploader process. The only importer of wandb.
+"""One delivery through the wandb SDK, inside the uploader process.
 
 Every step may be repeated: a run is resumed by its id, config and summary are set, history rows carry explicit steps
 and only those that are missing are sent, files overwrite themselves, and an artifact of known content makes no new
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import copy
 import errno
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -22,27 +20,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import wandb
-from wandb.apis.public import Run as RemoteRun
 from wandb.proto import wandb_internal_pb2, wandb_server_pb2
 from wandb.sdk.artifacts._internal_artifact import InternalArtifact
 from wandb.sdk.lib.paths import LogicalPath
 
 from wandb_outbox.deliver.attach import (
-    ASK_AGAIN,
     ENDED,
-    There,
-    directory_names,
-    holds_digest,
     left_over,
     noted,
     own_part,
-    refusal,
-    says_script,
 )
 from wandb_outbox.deliver.digests import Digests
+from wandb_outbox.deliver.existing import Existing, RemoteRun, is_absent, plain, says_not_found, there_of
+from wandb_outbox.deliver.identify import Identify, Identity
 from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, says_deleted, shorten
 from wandb_outbox.deliver.probe import Answer, ServerState, ask_log_lines, ask_server
 from wandb_outbox.deliver.protocol import Job
@@ -70,6 +63,7 @@ from wandb_outbox.deliver.replay import (
     send_row,
     send_summary_times,
 )
+from wandb_outbox.deliver.sdk import Server, run_settings, start_sdk
 from wandb_outbox.errors import FolderChanged, Held, NotVerified, OutboxError, Rejected, RunDeleted, Unauthorized
 from wandb_outbox.folder import Selection, is_utf8, snapshot
 from wandb_outbox.formats import evidence, of_unit
@@ -77,7 +71,6 @@ from wandb_outbox.formats.logfile import console_lines
 from wandb_outbox.formats.offline_run import OfflineRun, log_evidence, log_in
 from wandb_outbox.model import (
     ExistingRun,
-    FileStat,
     FormatEvidence,
     Kind,
     Plan,
@@ -92,7 +85,7 @@ from wandb_outbox.model import (
 )
 from wandb_outbox.plan import make_plan
 from wandb_outbox.plan.lineage import missing_input
-from wandb_outbox.plan.live import ATTACHED, attached
+from wandb_outbox.plan.live import attached
 from wandb_outbox.steps import step
 
 API_TIMEOUT = 20
@@ -102,44 +95,10 @@ ARTIFACT_TIMEOUT = 120
 """Seconds to wait for the commit of an artifact, besides its size."""
 FINISH_TIMEOUT = 90
 """Seconds to wait at the end of a run for its last history, summary and files, besides their size."""
-LOOK_AGAIN = (0.5, 1.0, 2.0)
-"""Seconds between questions while the server has "not found" (HTTP 404) for the question itself."""
 LINES_AT_ONCE = 500
 """Of a log, in one record to the SDK."""
 SLOWEST = 100_000
 """Bytes a second below which an upload counts as hung."""
-
-PROCESS_SETTINGS = wandb.Settings(
-    mode="online",
-    silent=True,
-    console="off",
-    save_code=False,
-    disable_git=True,
-    disable_code=True,
-    disable_job_creation=True,
-    label_disable=True,
-    init_timeout=30,
-    finish_timeout_raises=True,
-    summary_timeout=60,
-    x_disable_stats=True,
-    x_disable_meta=True,
-    x_disable_machine_info=True,
-    x_save_requirements=False,
-    # Whole seconds only: a fraction silently means the default (20 retries of 2 to 60 s and more).
-    x_graphql_timeout_seconds=20,
-    x_graphql_retry_max=4,
-    x_graphql_retry_wait_min_seconds=1,
-    x_graphql_retry_wait_max_seconds=10,
-    x_file_stream_timeout_seconds=20,
-    x_file_stream_retry_max=5,
-    x_file_stream_retry_wait_min_seconds=1,
-    x_file_stream_retry_wait_max_seconds=10,
-    x_file_transfer_retry_max=5,
-    x_file_transfer_retry_wait_min_seconds=1,
-    x_file_transfer_retry_wait_max_seconds=10,
-    x_transaction_log_flush_interval=1,
-)
-"""For all runs of this process, said once: the SDK checks all of its settings anew for each one that a run sets."""
 
 Contact = Callable[[str, int], None]
 """Records (run id, incarnation) in the outbox; returns when that is durable."""
@@ -147,29 +106,6 @@ Progress = Callable[[str], None]
 """Tells the executor which stage begins."""
 LogArtifact = Callable[[wandb.Artifact, list[str] | None], wandb.Artifact]
 """Logs an artifact with these aliases for a run; what it returns can be waited for."""
-Answered = TypeVar("Answered")
-RESULTS = "results.json"
-"""What the guide's upload script always sends: by its bytes a folder is told from another of the same name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where to send to, and with which key."""
-
-    base_url: str
-    key: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Under which id this folder goes, and what the server already has under it."""
-
-    run_id: str
-    incarnation: int
-    remote: RemoteRun | None
-    adopted: bool = False
-    attached: bool = False
-    """The experiment made this run itself: of it only what is ours may change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +205,12 @@ class _Delivery:
         self._missing_inputs: list[str] = []
         self._fresh = True
         self._before: Snapshot | None = None
-        self._digests = digests or Digests(job.request.path, lambda: progress(self.stage.value))
+        self._digests = digests or Digests(job.request.path, self._still)
         self._lost: list[str] = []
         """Artifacts of the offline run whose files are gone."""
         self._notes: list[str] = []
+        self._existing = Existing(api, self._still)
+        self._who = Identify(job, self._existing, self._digests, self._notes.append)
 
     def run(self) -> Receipt:
         job = self._job
@@ -294,15 +232,15 @@ class _Delivery:
         entity = plan.entity or self._default_entity()
         self._enter(Stage.IDENTIFY)
         if plan.attach is not None:
-            live = self._live_run(plan, plan.attach, entity)
+            live = self._who.live_run(plan, plan.attach, entity)
             if not isinstance(live, Held):
                 return self._attach(plan, entity, live, before)
             plan = self._own_plan(before)
-            identity = self._identify(plan, entity)
+            identity = self._who.identify(plan, entity)
             if identity.remote is None and not job.insisted:
                 raise live
         else:
-            identity = self._identify(plan, entity)
+            identity = self._who.identify(plan, entity)
         if identity.attached and identity.remote is not None:
             there = ExistingRun(identity.run_id, entity, plan.project, str(identity.remote.display_name))
             return self._attach(attached(plan, there), entity, identity.remote, before, adopted=identity.adopted)
@@ -327,185 +265,9 @@ class _Delivery:
     def _plan(self, request: PlanRequest, before: Snapshot) -> Plan:
         return make_plan(request, before, own_secrets=[self._server.key] if self._server.key else [])
 
-    # -- who is it ---------------------------------------------------------------------------------------------------
-
-    def _identify(self, plan: Plan, entity: str) -> Identity:
-        """The id to deliver under: ours by record, ours by what the server says, or a free one."""
-        job = self._job
-        # A newer unit of the folder has an id of its own, and the record is still that of the one before.
-        if job.contacted and (plan.unit is None or plan.run_id == job.request.run_id):
-            remote = self._find(entity, plan.project, job.request.run_id)
-            if remote is None or self._is_ours(remote):
-                return Identity(job.request.run_id, job.request.incarnation, remote, attached=_is_attached(remote))
-            if self._is_of_script(remote, plan):  # recorded, and killed before the run was told of it
-                return Identity(remote.id, job.request.incarnation, remote, attached=True)
-        for incarnation in itertools.count(job.request.incarnation):
-            # The recorded id first: a folder that was renamed before its first contact keeps it. That of an offline run
-            # comes before ours.
-            recorded = incarnation == job.request.incarnation
-            candidate = plan.run_id if recorded else run_id(job.request.site, job.request.path, incarnation)
-            remote = self._find(entity, plan.project, candidate)
-            if remote is None:
-                break
-            if self._is_ours(remote) or (recorded and self._is_same_offline_run(remote, plan)):
-                return Identity(candidate, incarnation, remote, attached=_is_attached(remote))
-        # Also of a folder with a record: another outbox may have taken it up meanwhile, and its run with it.
-        known, by_script = self._find_known(plan, entity)
-        if known is not None:
-            intent = known.config.get("outbox", {})
-            return Identity(
-                known.id, int(intent.get("incarnation", 0)), known, adopted=True, attached=_is_attached(known)
-            )
-        script = None if plan.replays or job.contacted else self._of_script(by_script, plan)
-        if script is not None:
-            return Identity(script.id, incarnation, script, attached=True)
-        return Identity(candidate, incarnation, None)
-
-    def _is_ours(self, remote: RemoteRun) -> bool:
-        intent = remote.config.get("outbox")
-        if not isinstance(intent, dict) or intent.get("site") != self._job.request.site:
-            return False
-        # An inode can change under a folder that did not (a restored backup, some overlays): then the local record
-        # vouches for the path. Without one only the birth does.
-        return intent.get("birth") == self._job.birth or (
-            self._job.contacted and intent.get("path") == self._path(intent)
-        )
-
-    def _is_same_offline_run(self, remote: RemoteRun, plan: Plan) -> bool:
-        """Whether somebody sent the offline run by hand, or another part of it went before."""
-        if not plan.replays or remote.id != plan.replays[-1].run_id:
-            return False
-        intent = remote.config.get("outbox")
-        if not isinstance(intent, dict):
-            return True
-        return plan.kind is Kind.OFFLINE_RUN and intent.get("site") == self._job.request.site
-
-    def _path(self, intent: dict[str, Any]) -> object:
-        root = self._job.request.root
-        path = self._job.request.path
-        return intent.get("path") if root is None else os.path.relpath(path, root)
-
-    def _find_known(self, plan: Plan, entity: str) -> tuple[RemoteRun | None, list[RemoteRun]]:
-        """Runs of this folder under whatever id, in one question.
-
-        First one that holds this very content (state lost, folder moved); then those of which the config says that the
-        guide's upload script made them of a folder of this name, the newest first.
-        """
-        mine = plan.config["outbox"]
-        wanted: dict[str, Any] = {"config.outbox.fingerprint": plan.fingerprint}
-        if _results(plan) is not None:
-            names = directory_names(plan.path)
-            there = [*names, *(f"{name}/" for name in names)]
-            wanted = {"$or": [wanted, {"config.original_output_dir": {"$in": there}}]}
-        by_script: list[RemoteRun] = []
-        try:
-            found = self._looking().runs(
-                f"{entity}/{plan.project}", filters=wanted, order="-created_at", per_page=20, lazy=False
-            )
-            remote: RemoteRun
-            for remote in found:
-                theirs = remote.config.get("outbox")
-                if not isinstance(theirs, dict):
-                    by_script += [remote] if says_script(remote.config, plan.path) else []
-                    continue
-                if theirs.get("fingerprint") != plan.fingerprint:
-                    continue
-                same_place = theirs.get("site") == mine["site"] and theirs.get("path") == mine["path"]
-                if theirs.get("birth") == self._job.birth or same_place:
-                    return remote, by_script
-        except (ValueError, wandb.errors.CommError) as error:
-            if _is_absent(error):
-                return None, []  # the project does not exist yet
-            raise
-        return None, by_script
-
-    def _of_script(self, candidates: list[RemoteRun], plan: Plan) -> RemoteRun | None:
-        """The newest run that the guide's script made of this very folder. Raises :class:`Held` while it is being made."""
-        for remote in candidates:
-            if not self._is_of_script(remote, plan):
-                self._notes.append(
-                    f"not-adopted: the run {remote.id} says that it is of a folder of this name, but has no artifact with "
-                    f"this {RESULTS}: it may be of another machine, and is left alone"
-                )
-            elif remote.state not in ENDED and not self._job.insisted:
-                raise Held(
-                    f"{plan.path}: its run {remote.id}, made by an upload script, is {remote.state} on the server",
-                    hint="it is looked at again every few minutes until it has ended; release it to attach the folder at once",
-                    look_again_in=ASK_AGAIN,
-                )
-            else:
-                return remote
-        return None
-
-    def _is_of_script(self, remote: RemoteRun, plan: Plan) -> bool:
-        """Whether the guide's script made this run of this folder: a name stands on many machines, these bytes do not."""
-        results = _results(plan)
-        if "outbox" in remote.config or not says_script(remote.config, plan.path) or results is None:
-            return False
-        manifests = (
-            {path: str(entry.digest) for path, entry in artifact.manifest.entries.items()}
-            for artifact in remote.logged_artifacts()
-            if artifact.state == "COMMITTED"
-        )
-        return holds_digest(manifests, RESULTS, self._digests.of(results))
-
-    def _live_run(self, plan: Plan, run: ExistingRun, entity: str) -> RemoteRun | Held:
-        """The run that the folder logged itself, if it may be attached to it now; else why not."""
-        sound = run.problem is None and run.entity in (None, entity)
-        remote = self._find(entity, plan.project, run.run_id) if sound else None
-        there = None if remote is None else _there(remote)
-        mine = remote is None or self._may_attach(remote, plan)
-        held = refusal(run, entity, plan.project, there, path=plan.path, mine=mine)
-        if remote is None or (held is not None and not (self._job.insisted and held.look_again_in is not None)):
-            return held or Held(f"{plan.path}: its run {run.run_id} is not there", hint="release it")
-        return remote
-
-    def _may_attach(self, remote: RemoteRun, plan: Plan) -> bool:
-        """Whether nothing is attached to this run yet, or this folder, or (under whatever name) this very content."""
-        intent = remote.config.get("outbox")
-        if not isinstance(intent, dict) or self._is_ours(remote):
-            return True
-        return intent.get("birth") == self._job.birth or intent.get("fingerprint") == plan.fingerprint
-
-    def _looking(self) -> wandb.Api:
-        """The public interface with an empty cache of runs, for one look-up.
-
-        The SDK gives whoever asks for the same page the same object: threads that look for copies of one content would
-        take each other's runs out of it, and each would miss its own.
-        """
-        api = copy.copy(self._api)
-        api.flush()  # type: ignore[no-untyped-call]
-        return api
-
-    def _find(self, entity: str, project: str, candidate: str) -> RemoteRun | None:
-        """The run as the server has it now, or ``None`` when it has none (nor perhaps the project)."""
-
-        def look() -> RemoteRun | None:
-            try:
-                remote = self._looking().run(f"{entity}/{project}/{candidate}")
-            except (ValueError, wandb.errors.CommError) as error:
-                if _is_absent(error):
-                    return None
-                raise
-            return remote
-
-        return self._until_found(look)
-
-    def _until_found(self, ask: Callable[[], Answered]) -> Answered:
-        """What the server answers, asked again for a while where it has "not found" for the question itself."""
-        for wait in LOOK_AGAIN:
-            try:
-                return ask()
-            except Exception as error:
-                if not _says_not_found(error):
-                    raise
-            self._progress(self.stage.value)
-            time.sleep(wait)
-        return ask()
-
     def _delivered_already(self, identity: Identity, remote: RemoteRun, plan: Plan, entity: str) -> Receipt | None:
         """The receipt, when the server has this content whole; else ``None``: send it again, idempotently."""
-        delivered = _plain(remote.summary_metrics.get(DELIVERED))
+        delivered = plain(remote.summary_metrics.get(DELIVERED))
         if not isinstance(delivered, dict) or delivered.get("fingerprint") != plan.fingerprint:
             return None
         if delivered.get("intent") != intent_of(plan) and not identity.adopted:
@@ -514,7 +276,11 @@ class _Delivery:
             return None
         if remote.summary_metrics.get(MISSING_INPUTS):
             return None  # what was missing may be there by now, and else is told again
-        artifact = self._committed(entity, plan, str(delivered["artifact"])) if delivered.get("artifact") else None
+        artifact = (
+            self._existing.artifact(entity, plan.project, str(delivered["artifact"]))
+            if delivered.get("artifact")
+            else None
+        )
         if plan.artifacts and (artifact is None or artifact.digest != delivered.get("digest")):
             return None
         if identity.adopted:
@@ -525,15 +291,6 @@ class _Delivery:
             remote.update()
         return self._receipt(plan, entity, identity, remote, artifact)
 
-    def _committed(self, entity: str, plan: Plan, version: str) -> wandb.Artifact | None:
-        try:
-            artifact = self._api.artifact(f"{entity}/{plan.project}/{version}")
-        except (ValueError, wandb.errors.CommError) as error:
-            if _is_absent(error):
-                return None
-            raise
-        return artifact if artifact.state == "COMMITTED" else None
-
     # -- send --------------------------------------------------------------------------------------------------------
 
     def _send(self, plan: Plan, entity: str, identity: Identity, before: Snapshot) -> list[wandb.Artifact]:
@@ -542,7 +299,7 @@ class _Delivery:
         self._digests.begin(file for artifact in plan.artifacts for file in artifact.files)
         rows, self._frozen = plan.history, False
         if remote is not None and (remote.history_line_count or 0) > 0:
-            sent = [_plain(row) for row in remote.scan_history(use_cache=False)]
+            sent = [plain(row) for row in remote.scan_history(use_cache=False)]
             planned = [same_rows_key(row) | {"_step": row["_step"]} for row in plan.history] if plan.replays else None
             missing, self._frozen = missing_history(sent, planned or plan.history)
             rows = plan.history[len(plan.history) - len(missing) :]
@@ -587,7 +344,7 @@ class _Delivery:
         missing: Sequence[str] = lines
         if remote is not None:
             there = self._count_lines(entity, plan, remote)
-            delivered = _plain(remote.summary_metrics.get(DELIVERED))
+            delivered = plain(remote.summary_metrics.get(DELIVERED))
             recorded = delivered.get(LOG) if isinstance(delivered, dict) else None
             missing, self._log_frozen = missing_lines(there, recorded, lines)
             self._log_record = recorded if isinstance(recorded, dict) else {}
@@ -597,7 +354,7 @@ class _Delivery:
 
     def _count_lines(self, entity: str, plan: Plan, remote: RemoteRun) -> int | None:
         server = self._server
-        return self._until_found(
+        return self._existing.until_found(
             lambda: ask_log_lines(server.base_url, server.key, entity, plan.project, str(remote.id))
         )
 
@@ -617,7 +374,7 @@ class _Delivery:
     ) -> Receipt:
         """Send the folder to a run that the experiment made itself, beside whatever it holds; it is never opened."""
         identity = Identity(remote.id, self._job.request.incarnation, remote, adopted=adopted)
-        there = _there(remote)
+        there = there_of(remote)
         plan = replace(own_part(plan, there), name=str(remote.display_name))
         self._rows = int(remote.history_line_count or 0)
         receipt = self._delivered_already(identity, remote, plan, entity)
@@ -635,11 +392,11 @@ class _Delivery:
         step("send.opened")
         for name in plan.run_files:
             remote.upload_file(os.path.join(plan.path, name), root=plan.path)
-            self._progress(self.stage.value)
+            self._still()
         with tempfile.TemporaryDirectory(dir=self._directory) as top:
             for shown in plan.media:
                 remote.upload_file(copy_into(top, shown.name, plan.path, shown.file.path), root=top)
-                self._progress(self.stage.value)
+                self._still()
         self._enter(Stage.ARTIFACT)
         self._use_inputs(remote.use_artifact, plan, entity)
 
@@ -703,7 +460,7 @@ class _Delivery:
         except Exception as error:
             if not says_deleted(str(error)):
                 raise
-            if self._find(entity, plan.project, identity.run_id) is not None:
+            if self._existing.run(entity, plan.project, identity.run_id) is not None:
                 # Not deleted at all: under a new id it would be there twice.
                 raise NotVerified(
                     f"{plan.path}: the server calls its run {identity.run_id} deleted, but has it",
@@ -844,7 +601,7 @@ class _Delivery:
             files,
             there=len(plan.history) - len(rows),
             fresh=self._fresh,
-            progress=lambda: self._progress(self.stage.value),
+            progress=self._still,
         )
         if plan.history:
             send_summary_times(stream, plan.history[-1])
@@ -918,10 +675,10 @@ class _Delivery:
             try:
                 use(self._api.artifact(full))
             except (ValueError, wandb.errors.CommError) as error:
-                if not _is_absent(error) and check_server(self._server).state is not ServerState.ONLINE:
+                if not is_absent(error) and check_server(self._server).state is not ServerState.ONLINE:
                     raise
                 self._missing_inputs.append(name)
-            self._progress(self.stage.value)
+            self._still()
 
     def _send_artifact(self, planned: PlannedArtifact, log: LogArtifact) -> wandb.Artifact:
         artifact = wandb.Artifact(
@@ -937,7 +694,7 @@ class _Delivery:
                 policy="immutable",
                 skip_cache=True,
             )
-            self._progress(self.stage.value)
+            self._still()
         digest = artifact.digest
         logged = self._committed_as_sent(
             Logged(log(artifact, list(planned.aliases) or None), planned.name, digest, planned.bytes)
@@ -1016,12 +773,12 @@ class _Delivery:
             try:
                 remote, found = self._read_back(plan, entity, identity, artifacts)
             except Exception as error:
-                if not _says_not_found(error):
+                if not says_not_found(error):
                     raise
                 remote, found = None, [f"asked for it, the server says: {_words(error)}"]
             if remote is not None and not found:
                 return self._seal(plan, entity, identity, remote, artifact)
-            self._progress(self.stage.value)
+            self._still()
             if wait is None:
                 raise NotVerified(
                     f"{plan.path}: sent, but the server gives back something else: {shorten('; '.join(found))}",
@@ -1035,18 +792,18 @@ class _Delivery:
     ) -> tuple[RemoteRun | None, list[str]]:
         """The run as the server has it by now, and in what it differs from what was sent."""
         artifact = artifacts[0] if artifacts else None
-        remote = self._find(entity, plan.project, identity.run_id)
+        remote = self._existing.run(entity, plan.project, identity.run_id)
         if remote is None:
             return None, ["the run is not there"]
         files = {file.name: int(file.size) for file in remote.files(per_page=200)}
         lines = None if self._lines is None else self._count_lines(entity, plan, remote)
         seen = Seen(
             state=remote.state,
-            config=_plain(remote.config),
-            summary=_plain(remote.summary_metrics),
+            config=plain(remote.config),
+            summary=plain(remote.summary_metrics),
             history_rows=int(remote.history_line_count or 0),
             log_lines=lines,
-            axes=metric_axes(_plain(remote.rawconfig)),
+            axes=metric_axes(plain(remote.rawconfig)),
             files=files,
             tags=frozenset(remote.tags),
             name=str(remote.display_name),
@@ -1083,7 +840,7 @@ class _Delivery:
         if left:
             remote.update()
         summary = remote.summary
-        for key in [] if plan.attach else stale_keys(_plain(remote.summary_metrics), plan):
+        for key in [] if plan.attach else stale_keys(plain(remote.summary_metrics), plan):
             summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded
         if plan.started_at is not None and plan.ended_at is not None:
             # The SDK counts the seconds of the upload; what people compare is the experiment's duration.
@@ -1101,7 +858,7 @@ class _Delivery:
                     "digest": artifact.digest if artifact else "",
                     "intent": intent_of(plan),
                     **({LOG: self._log_record if self._lines is None else log_record(self._lines)} if plan.log else {}),
-                    **(noted(plan, _there(remote)) if plan.attach else {}),
+                    **(noted(plan, there_of(remote)) if plan.attach else {}),
                 }
             }
         )
@@ -1156,6 +913,10 @@ class _Delivery:
             )
         return str(entity)
 
+    def _still(self) -> None:
+        """Tell the executor that the stage goes on."""
+        self._progress(self.stage.value)
+
     def _enter(self, stage: Stage) -> None:
         self.stage = stage
         self._progress(stage.value)
@@ -1171,32 +932,6 @@ class _Delivery:
         self._digests.stop()
         if self._sync_dir is not None:
             shutil.rmtree(self._sync_dir, ignore_errors=True)
-
-
-def run_settings(server: Server, directory: str, started_at: float | None) -> wandb.Settings:
-    """What differs between runs, beside :data:`PROCESS_SETTINGS`; made afresh each time: ``wandb.init`` changes it."""
-    return wandb.Settings(
-        base_url=server.base_url,
-        api_key=server.key,
-        root_dir=directory,
-        finish_timeout=FINISH_TIMEOUT,
-        x_start_time=started_at,
-    )
-
-
-def _there(remote: RemoteRun) -> There:
-    files = {file.name: int(file.size) for file in remote.files(per_page=200)}
-    return There(remote.id, remote.state, _plain(remote.config), _plain(remote.summary_metrics), files)
-
-
-def _is_attached(remote: RemoteRun | None) -> bool:
-    intent = None if remote is None else remote.config.get("outbox")
-    return isinstance(intent, dict) and intent.get(ATTACHED) is True
-
-
-def _results(plan: Plan) -> FileStat | None:
-    """The file by which a folder is told from another of the same name."""
-    return next((file for artifact in plan.artifacts[:1] for file in artifact.files if file.path == RESULTS), None)
 
 
 def _refuse_errors(plan: Plan, job: Job) -> None:
@@ -1230,11 +965,6 @@ def _table(planned: PlannedTable) -> wandb.Table:
     return table
 
 
-def start_sdk() -> None:
-    """Tell the SDK what holds for all runs of this process, and start its own process."""
-    wandb.setup(PROCESS_SETTINGS)
-
-
 def check_server(server: Server) -> Answer:
     """The server's answer to our own question."""
     return (
@@ -1252,32 +982,6 @@ def _pauses(total: float) -> Iterator[float | None]:
         total -= pause
         pause = min(pause * 2, 5.0)
     yield None
-
-
-def _plain(value: Any) -> Any:
-    """A value as plain dicts and lists: what the SDK gives back has classes of its own."""
-    if isinstance(value, dict) or hasattr(value, "items"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _is_absent(error: Exception) -> bool:
-    """Whether the server said that it has no such thing: the SDK's own words for an answer without it.
-
-    An answer "not found" to the question itself (HTTP 404: a proxy, a server that is being repaired) has a cause, and is
-    no word about the thing: who took it for one would send everything once more.
-    """
-    if error.__cause__ is not None or not isinstance(error, (ValueError, wandb.errors.CommError)):
-        return False
-    text = str(error)
-    return text.startswith(("Could not find run", "Could not find project")) or " not found " in text
-
-
-def _says_not_found(error: Exception) -> bool:
-    text = str(error).lower()
-    return "not found" in text or "404" in text
 
 
 def _words(error: BaseException) -> str:

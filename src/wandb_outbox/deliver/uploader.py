@@ -160,7 +160,8 @@ class Uploader:
         key = find_api_key(self._environ, self._base_url)
         with self._starting:
             # wandb takes 0.7 s to import and starts nothing before the first delivery: a probe never pays for it.
-            from wandb_outbox.deliver.send import Sender, Server
+            from wandb_outbox.deliver.sdk import Server
+            from wandb_outbox.deliver.send import Sender
 
             if (key or "") not in self._senders:
                 self._senders = {key or "": Sender(Server(self._base_url, key), self._directory)}
@@ -169,7 +170,7 @@ class Uploader:
     def _warm(self) -> None:
         """Load the SDK and start its process, before the first delivery comes."""
         with contextlib.suppress(Exception):  # whatever is wrong, the delivery finds it again and tells of it
-            from wandb_outbox.deliver.send import start_sdk
+            from wandb_outbox.deliver.sdk import start_sdk
 
             start_sdk()
 
