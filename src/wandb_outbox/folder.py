@@ -54,7 +54,8 @@ LINK = "a symbolic link"
 MAX_DEPTH = 64
 MAX_FILES = 200_000
 MAX_LEFT_OUT = 10_000
-"""Entries that are looked at for open files in the directories that a person leaves out: they may hold whole data sets."""
+"""Entries that are looked at for open files in the directories that a person leaves out, which may hold whole data sets, and
+in the SDK's own."""
 
 _SECRET = re.compile("|".join(fnmatch.translate(pattern) for pattern in SECRET_PATTERNS), re.IGNORECASE)
 _JUNK = re.compile("|".join(fnmatch.translate(pattern) for pattern in JUNK_PATTERNS))
@@ -208,6 +209,8 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                     reason = selector(relative, True)
                     if reason is not None:
                         excluded.append(Excluded(relative + "/", reason))
+                        if in_own and not isinstance(reason, Entered):
+                            reason = Entered(reason, included=False)
                         if isinstance(reason, Entered):
                             for found, below in _below_left_out(directory, relative, reason, selector, device, path):
                                 if reason.included and selector(found, False) is None:
@@ -217,7 +220,7 @@ def snapshot(path: str, selector: Selector = default_selector) -> Snapshot:
                                     watched.append(found)
                         if in_own:
                             logs.extend(_run_logs(directory, entry.name, relative))
-                            watched.extend(log.path for log in logs)
+                            watched.extend(log.path for log in logs if log.path not in watched)
                     elif len(stack) >= MAX_DEPTH:
                         excluded.append(Excluded(relative + "/", f"deeper than {MAX_DEPTH} levels"))
                     else:

@@ -13,9 +13,17 @@ from pathlib import Path
 
 import pytest
 from children import NOBODY, Child, holding, public_directory, python, run_python, until
+from namespaces import need, unshare
 
 from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type, find_type, is_remote
-from wandb_outbox.detect.writers import find_holders, ignore_lease_breaks, probe_lease, probe_order, probe_writers
+from wandb_outbox.detect.writers import (
+    find_holders,
+    ignore_lease_breaks,
+    known_by_inode,
+    probe_lease,
+    probe_order,
+    probe_writers,
+)
 from wandb_outbox.folder import Selection, snapshot
 from wandb_outbox.model import Snapshot, WriterEvidence, Writers
 
@@ -131,6 +139,23 @@ def test_wandbs_own_log_counts_as_a_writer(folder: Path) -> None:
         found = probe(folder)
     assert found.writers is Writers.WRITER
     assert found.detail.startswith("wandb/offline-run-1/run-1.wandb is open for writing")
+
+
+@pytest.mark.parametrize(
+    "name", ["run-20261121_190448-a/files/output.log", "run-20261121_190448-a/logs/debug.log", "x"]
+)
+@pytest.mark.parametrize("exclude", [(), ("wandb/",)])
+def test_any_open_file_of_wandbs_own_directory_counts_as_a_writer(
+    folder: Path, name: str, exclude: tuple[str, ...]
+) -> None:
+    """The SDK's process writes console and media there, with the transaction log open or not."""
+    file = folder / "wandb" / name
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with holding(file, os.O_WRONLY):
+        found = probe(folder, selection=Selection(exclude=exclude))
+    assert found.writers is Writers.WRITER
+    assert found.detail.startswith(f"wandb/{name} is open for writing by ")
 
 
 @pytest.mark.parametrize("name", ["run.log", "events.out.tfevents.1", os.fsdecode(b"log\xff")])
@@ -289,6 +314,32 @@ def test_holders_are_found_for_one_file_or_all_and_never_for_a_folder_with_a_lon
         assert list(find_holders(str(tmp_path / "run-10"))) == []
 
 
+@pytest.mark.parametrize("leases", [True, False])
+def test_who_has_another_path_for_the_file_is_found_by_its_inode(folder: Path, tmp_path: Path, leases: bool) -> None:
+    """A hard link, as a bind mount into a container, gives the writer's path another name."""
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}-elsewhere.log")
+    os.link(folder / "run.log", elsewhere)
+    with holding(elsewhere, os.O_WRONLY) as child:
+        found = probe(folder, leases=leases)
+    assert found.writers is Writers.WRITER
+    assert found.detail.startswith("run.log is open for writing by ")
+    assert found.detail.endswith(f" (pid {child.pid})")
+
+
+def test_a_container_that_has_the_folder_mounted_is_named(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Its process is in sight of the host, under paths of its own mount namespace."""
+    need("--mount")
+    inside = tmp_path_factory.mktemp("container")
+    hold = f"mount --bind {folder} {inside} && exec 3>>{inside}/run.log && echo ready && read line"
+    with Child([*unshare("--mount"), "/bin/sh", "-c", hold]):
+        found = probe(folder)
+        holders = [holder.file for holder in find_holders(str(folder), files=known_by_inode(snapshot(str(folder))))]
+    assert found.detail.startswith("run.log is open for writing by sh (pid ")
+    assert holders == ["run.log"]
+
+
 def test_our_own_open_files_are_not_named_as_holders(folder: Path) -> None:
     """The daemon does not point at itself."""
     with (folder / "run.log").open("a"):
@@ -349,6 +400,13 @@ def test_excluding_a_file_ends_the_doubt_about_it(public: Path) -> None:
     (public / "foreign.log").write_text("x")
     assert run_python(PROBE_AS_NOBODY, str(public)).startswith("unknown|no lease on foreign.log")
     assert run_python(PROBE_AS_NOBODY, str(public), "foreign.log").startswith("free|")
+
+
+@needs_root
+def test_a_file_that_may_not_be_read_is_named_as_such(public: Path) -> None:
+    """Nobody is sent after a capability that would not help."""
+    (public / "private.log").touch(mode=0o600)
+    assert run_python(PROBE_AS_NOBODY, str(public)).startswith("unknown|no lease on private.log: it may not be read")
 
 
 @needs_root

@@ -528,7 +528,7 @@ def test_files_left_out_are_still_watched_for_writers(tmp_path: Path) -> None:
         put(tmp_path, name)
     found = snapshot(str(tmp_path), Selection(exclude=("*.log", "*.tfevents.*")).selector())
     assert taken(found) == ["keep.json"]
-    assert sorted(found.watched) == ["events.out.tfevents.1", "run.log", "wandb/run-1/run-1.wandb"]
+    assert sorted(found.watched) == ["events.out.tfevents.1", "run.log", "wandb/run-1/run-1.wandb", "wandb/x"]
 
 
 def test_directories_that_a_person_leaves_out_are_watched_for_writers(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ class World:
         self.where = state_dir(path)
         self.store = Store.open(self.where)
         self.tick = 1000.0
+        self.lag = 0.0
+        """Seconds that pass whenever the intake asks for the time: its work takes long."""
         self.born = time.time() - self.tick
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.woken = threading.Event()
@@ -61,7 +63,7 @@ class World:
             site="site",
             watcher=self.watcher,
             now=lambda: self.born + self.tick,
-            tick=lambda: self.tick,
+            tick=self._read_tick,
             log=lambda event, **fields: self.events.append((event, fields)),
         )
         return self
@@ -76,6 +78,10 @@ class World:
         """The end of the test."""
         self.stop()
         self.store.close()
+
+    def _read_tick(self) -> float:
+        self.tick += self.lag
+        return self.tick
 
     # -- folders -----------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from watchdog.observers.inotify_c import InotifyFD
 from wandb_outbox.errors import FolderChanged, UploaderCrashed
 from wandb_outbox.folder import snapshot
 from wandb_outbox.model import State, run_id
-from wandb_outbox.outbox.intake import QUIET, WAITING_IN_SIGHT
+from wandb_outbox.outbox.intake import LOOK_GAP, QUIET, WAITING_IN_SIGHT
 from wandb_outbox.report import status_json, status_text
 from wandb_outbox.settings import RootSettings
 
@@ -75,6 +75,44 @@ def test_a_writer_that_lingers_is_told_of_by_status(world: World) -> None:
         assert "End that process, or `upload` the folder by hand" in status_text(status, (), now=NOW)
     world.settle(60)
     assert status_json(world.store, None, now=NOW)["writer_lingers"] == []
+
+
+def test_what_dies_a_moment_after_the_log_is_not_waited_for_half_a_minute(world: World) -> None:
+    """The SDK's process outlives a killed experiment by an instant, and no event tells of its files."""
+    path = world.crashed("run")
+    own = path / "wandb" / "run-20261121_190448-a" / "files" / "output.log"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    world.start(watch=True)
+    with holding(path / "run.log", os.O_WRONLY) as experiment, holding(own, os.O_WRONLY) as sdk:
+        world.settle(100)
+        experiment.end()
+        world.sighted()
+        assert f"(pid {sdk.pid})" in world.run(path).reason
+        sdk.end()
+        world.settle(5)
+        assert "crashed, unless it is resumed within" in world.run(path).reason
+
+
+def test_a_folder_that_takes_long_to_look_at_is_looked_at_more_seldom(world: World) -> None:
+    """However many events come, looks at one folder take a bounded share of a core, and others have their turn."""
+    path = world.folder("run", log="x")
+    world.start(watch=True)
+    with holding(path / "run.log", os.O_WRONLY):
+        world.settle(100)
+        world.lag = 0.5  # each time that it asks for the time
+        world.step(60)
+        world.lag = 0.0
+        tracked = world.intake._tracked[str(path)]
+        looked, gap = tracked.looked, tracked.gap
+        assert gap >= 5.0
+        for name in ("a", "b"):
+            (path / name).touch()
+            world.sighted()
+        assert tracked.looked == looked
+        world.step(gap)
+        assert tracked.looked > looked
+        assert tracked.gap == LOOK_GAP
 
 
 def test_a_new_folder_waits_for_settle(world: World) -> None:
@@ -747,6 +785,19 @@ def test_under_a_scheduler_that_requeues_the_grace_is_longer(world: World) -> No
     (path / "slurm-123.out").touch()
     world.settle(300)
     assert world.state(path) == "writing"
+    world.step(1800)
+    world.settle(5)
+    assert world.state(path) == "queued"
+
+
+@pytest.mark.parametrize("beside", ["sweep/.submitit", "sweep/dataset/.submitit"])
+def test_a_job_of_hydras_launcher_for_slurm_has_the_longer_grace(world: World, beside: str) -> None:
+    """The launcher keeps its own files in the sweep's directory, not in the job's."""
+    world.start()
+    (world.top / beside).mkdir(parents=True)
+    path, other = world.crashed("sweep/dataset/0"), world.crashed("other")
+    world.settle(300)
+    assert (world.state(path), world.state(other)) == ("writing", "queued")
     world.step(1800)
     world.settle(5)
     assert world.state(path) == "queued"

@@ -54,3 +54,19 @@ def test_why_tells_the_evidence_with_the_daemon_alive_and_dead(tmp_path: Path, l
         files = [file for file in Path(theatre.path(FOLDER)).rglob("*") if file.is_file()]
         assert f"A look at it now: {len(files)} files" in text
         assert "failed   run_tts_eval.log says that this began, and not that it ended: trajectory generation" in text
+
+
+def test_why_looks_by_the_rules_of_the_root(tmp_path: Path) -> None:
+    """What is left out, what says that a run is done, and how writers are looked for, with no configuration to read."""
+    rules = 'detect = ["summary.csv"]\ndone_when = ["summary.csv: all fine"]\nexclude = ["scratch/"]\nprobe = "proc"\n'
+    with Theatre(tmp_path, settings=f'[[roots]]\npath = "{tmp_path}/outputs"\n{rules}') as theatre:
+        theatre.start_daemon()
+        path = Path(theatre.path(FOLDER))
+        (path / "scratch").mkdir(parents=True)
+        (path / "scratch" / "part.bin").touch()
+        (path / "summary.csv").write_text("all fine\n")
+        theatre.wait(lambda: any("done_when" in row.reason for row in theatre.rows()), "the rule to be met")
+        text = said(theatre)
+    assert "A look at it now: 1 files" in text
+    assert "writers  unknown: the lease probe is turned off" in text
+    assert "done     summary.csv is as done_when asks" in text

@@ -67,13 +67,13 @@ def show_command(arguments: argparse.Namespace) -> int:
 def why_command(arguments: argparse.Namespace) -> int:
     """Where a run stands and why, with the evidence seen now."""
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # see detect/writers.py: a broken lease would end us
-    _, run = _one(arguments)
+    store, run = _one(arguments)
     watched = running_executor(state_dir_of(arguments)) is not None
     print(printable(report.why_text(run, now=time.time(), watched=watched), keep_lines=True))
     if run.state in (State.WRITING, State.HELD, State.QUEUED):
         from wandb_outbox.detect.evidence import evidence_text
 
-        print(printable(evidence_text(run), keep_lines=True))
+        print(printable(evidence_text(run, store.look_rules(run.root)), keep_lines=True))
     return Exit.OK
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wandb_outbox.detect.rules import LookRules
 from wandb_outbox.detect.scan import look
 from wandb_outbox.detect.writers import probe_writers
 from wandb_outbox.errors import UserError
-from wandb_outbox.folder import Selection, snapshot
+from wandb_outbox.folder import snapshot
 from wandb_outbox.formats import evidence, recognise
 from wandb_outbox.model import FormatEvidence, Judgement, Snapshot, Verdict, Writers
 
@@ -23,20 +23,20 @@ class ByHand:
     judgement: Judgement
 
 
-def judge_by_hand(path: str, selection: Selection, detect: Sequence[str], *, leases: bool) -> ByHand:
+def judge_by_hand(path: str, rules: LookRules) -> ByHand:
     """What the folder is now. A folder of no known format is ``plain``: the person says that it is a run.
 
     Raises :class:`UserError` for something that is no directory or holds nothing to upload, and as
     :func:`~wandb_outbox.folder.snapshot` does.
     """
-    taken = snapshot(path, selection.selector())
+    taken = snapshot(path, rules.selection.selector())
     if not taken.files and not taken.offline:
         left_out = f"; left out: {', '.join(item.path for item in taken.excluded[:5])}" if taken.excluded else ""
         raise UserError([f"{path} holds no file to upload{left_out}"])
-    found, _ = look(path, lambda top, names: recognise(top, names, detect=detect))
+    found, _ = look(path, lambda top, names: recognise(top, names, detect=rules.detect))
     kind = (found.format if found else None) or "plain"
-    writers = probe_writers(path, taken, leases=leases)
-    said = evidence(kind, path, taken)
+    writers = probe_writers(path, taken, leases=rules.leases)
+    said = evidence(kind, path, taken, rules.done_when)
     return ByHand(kind, taken, said, _judgement(said, writers.writers, writers.detail))
 
 

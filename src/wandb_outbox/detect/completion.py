@@ -200,8 +200,18 @@ def _judge_unseen(
         )
     return Judgement(
         Verdict.STALLED,
-        f"no change for {quiet / 3600:.1f} h, nothing says that it is finished, and open files cannot be seen here "
+        f"no change for {_long(quiet)}, nothing says that it is finished, and open files cannot be seen here "
         f"({writers.detail}): release it, or create .outbox-done in the folder",
+    )
+
+
+def _long(seconds: float) -> str:
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds >= 3600
+        else f"{seconds / 60:.0f} min"
+        if seconds >= 60
+        else f"{seconds:.0f} s"
     )
 
 

@@ -7,7 +7,7 @@ between samples: so open files are the evidence, and quiet time is not. Two witn
   has the file open for writing. It sees through PID namespaces and read-only bind mounts, but needs the file's
   owner or CAP_LEASE, and a file system that keeps leases.
 * ``/proc/*/fd``: names the process, but sees only what this user and PID namespace may see; so it can say "yes",
-  never "no".
+  never "no". A file is known there by its path or, where a container or a hard link gives it another one, by its inode.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import fcntl
 import os
 import signal
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wandb_outbox.detect.mounts import LEASE_TYPES, file_system_type, is_remote, type_untouched
 from wandb_outbox.errors import OutboxError
-from wandb_outbox.folder import LINK, open_file
+from wandb_outbox.folder import LINK, FolderUnreadable, open_file
 from wandb_outbox.model import Snapshot, WriterEvidence, Writers
 
 HIDDEN = 60.0
 """Seconds between two searches for a holder that was not in sight: it may belong to another user or container."""
 _MOST_REMEMBERED = 1000
+_NONE: Mapping[int, str] = {}
 
 
 def ignore_lease_breaks() -> None:
@@ -63,12 +64,12 @@ class HolderMemory:
         """A process that has this file open for writing, if one is in sight; who hides is looked for once a minute."""
         looked, holder = self._found.get((folder, file), (float("-inf"), None))
         if holder is not None:
-            again = next(iter(_held_by(holder.pid, folder, file)), None)
+            again = next(iter(_held_by(holder.pid, folder, file, _inode_of(folder, file))), None)
             if again is not None:
                 return again
         elif self._tick() - looked < HIDDEN:
             return None
-        holder = next(iter(find_holders(folder, only=file)), None)
+        holder = find_holder(folder, file)
         if len(self._found) >= _MOST_REMEMBERED:
             self._found.clear()
         self._found[folder, file] = (self._tick(), holder)
@@ -77,7 +78,12 @@ class HolderMemory:
 
 def find_holder(folder: str, file: str) -> Holder | None:
     """A process in sight that has this file open for writing."""
-    return next(iter(find_holders(folder, only=file)), None)
+    return next(iter(find_holders(folder, only=file, files=_inode_of(folder, file))), None)
+
+
+def known_by_inode(snapshot: Snapshot) -> Mapping[int, str]:
+    """The snapshot's files by their inodes."""
+    return {file.inode: file.path for file in snapshot.files}
 
 
 def probe_writers(
@@ -108,14 +114,14 @@ def probe_writers(
                 return WriterEvidence(Writers.WRITER, f"{path} is open for writing{by}")
             # Of a file that is left out only a writer counts: leaving it out is how a person ends our doubts about it.
             if answer is Writers.UNKNOWN and not doubt and path not in left_out:
-                doubt = f"no lease on {path}: it belongs to another user, and we have no CAP_LEASE"
+                doubt = f"no lease on {path}: {_why_no_lease(folder, path)}"
         if not doubt:
             return WriterEvidence(Writers.FREE, f"none of {len(paths)} files is open for writing")
     elif leases:
         doubt = f"the file system ({file_system_type(folder)}) does not keep leases that can be trusted"
     else:
         doubt = "the lease probe is turned off"
-    holder = next(iter(find_holders(folder)), None)
+    holder = next(iter(find_holders(folder, files=known_by_inode(snapshot))), None)
     if holder is not None:
         return WriterEvidence(
             Writers.WRITER, f"{holder.file} is open for writing by {holder.command} (pid {holder.pid})"
@@ -182,15 +188,29 @@ def probe_lease(folder: str, relative: str) -> Writers:
         return Writers.FREE if _is_gone(error) else Writers.UNKNOWN
 
 
-def find_holders(folder: str, *, only: str | None = None) -> Iterator[Holder]:
-    """Every process in sight that has a file below ``folder`` open for writing (or only that file)."""
+def _why_no_lease(folder: str, relative: str) -> str:
+    """Why the kernel gives no lease on this file, in words."""
+    try:
+        open_file(folder, relative).close()
+    except FolderUnreadable:
+        return "it may not be read by this user; give the daemon's user read access to it, or exclude it"
+    except OutboxError:
+        return "it is gone"
+    return "it belongs to another user, and we have no CAP_LEASE"
+
+
+def find_holders(folder: str, *, only: str | None = None, files: Mapping[int, str] = _NONE) -> Iterator[Holder]:
+    """Every process in sight that has a file below ``folder`` open for writing (or only that file).
+
+    ``files``: those that are known by their inodes, too. A process in a container has another path for the same file.
+    """
     own = os.getpid()
     for pid in _processes():
         if pid != own:
-            yield from _held_by(pid, folder, only)
+            yield from _held_by(pid, folder, only, files)
 
 
-def _held_by(pid: int, folder: str, only: str | None) -> Iterator[Holder]:
+def _held_by(pid: int, folder: str, only: str | None, files: Mapping[int, str]) -> Iterator[Holder]:
     """The files below ``folder`` (or only that file) that this process has open for writing."""
     prefix = folder.rstrip("/") + "/"
     directory = f"/proc/{pid}/fd"
@@ -201,14 +221,40 @@ def _held_by(pid: int, folder: str, only: str | None) -> Iterator[Holder]:
     for descriptor in descriptors:
         try:
             target = os.readlink(f"{directory}/{descriptor}")
-            if not target.startswith(prefix) or (only is not None and target != prefix + only):
-                continue
+            if not target.startswith("/"):
+                continue  # a pipe, a socket
             # The link's own mode bits tell the access mode: 0200 is "open for writing" (proc(5)).
             if not stat.S_IMODE(os.lstat(f"{directory}/{descriptor}").st_mode) & 0o200:
                 continue
+            file = target[len(prefix) :] if target.startswith(prefix) else _by_inode(pid, descriptor, folder, files)
         except OSError:
             continue
-        yield Holder(pid, _command(pid), target[len(prefix) :])
+        if file is not None and only in (None, file):
+            yield Holder(pid, _command(pid), file)
+
+
+def _by_inode(pid: int, descriptor: str, folder: str, files: Mapping[int, str]) -> str | None:
+    """Which of these files of the folder the descriptor is of, however its process calls it.
+
+    Its inode number is read without touching the file, which may lie on a dead server. Raises ``OSError``.
+    """
+    if not files:
+        return None
+    with open(f"/proc/{pid}/fdinfo/{descriptor}", "rb") as told:
+        number = next((line.split()[1] for line in told if line.startswith(b"ino:")), None)
+    name = files.get(int(number)) if number is not None else None
+    if name is None or not os.path.samestat(
+        os.stat(f"/proc/{pid}/fd/{descriptor}"), os.stat(os.path.join(folder, name), follow_symlinks=False)
+    ):
+        return None
+    return name
+
+
+def _inode_of(folder: str, file: str) -> Mapping[int, str]:
+    try:
+        return {os.stat(os.path.join(folder, file), follow_symlinks=False).st_ino: file}
+    except OSError:
+        return {}
 
 
 def _is_gone(error: OutboxError) -> bool:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from wandb_outbox.errors import UserError
 from wandb_outbox.formats.content import Content
+from wandb_outbox.formats.done_when import done_when
 from wandb_outbox.formats.hf_trainer import HfTrainer, is_weight
 from wandb_outbox.formats.hydra import Hydra
 from wandb_outbox.formats.llm_tts import LlmTts
@@ -106,11 +107,24 @@ def kind_of(format: str) -> Kind:  # noqa: A002  it is the word for it
     return Kind.OFFLINE_RUN if format == OfflineRun.name else Kind.FOLDER
 
 
-def evidence(format: str, path: str, snapshot: Snapshot) -> FormatEvidence:  # noqa: A002  it is the word for it
+def evidence(
+    format: str,  # noqa: A002  it is the word for it
+    path: str,
+    snapshot: Snapshot,
+    rules: Sequence[str] = (),
+) -> FormatEvidence:
     """What the folder says about its end; see :meth:`Format.evidence`. Raises ``UserError`` for an unknown format.
 
-    Where the format finds neither, the log of the newest run that used wandb itself in the folder speaks.
+    Where the format finds neither, the log of the newest run that used wandb itself in the folder speaks. Where nothing
+    says that it ended well, ``rules`` do, the root's ``done_when``.
     """
+    found = _said(format, path, snapshot)
+    if found.done is None and rules and (met := done_when(rules, path, snapshot)):
+        return replace(found, done=met)
+    return found
+
+
+def _said(format: str, path: str, snapshot: Snapshot) -> FormatEvidence:  # noqa: A002  it is the word for it
     found = _format(format).evidence(path, snapshot, done_marker(path, snapshot))
     if found.done is not None or found.failed is not None or not snapshot.logs:
         return found

@@ -21,7 +21,7 @@ from wandb_outbox.detect.watch import GATHER, Sighting, Watcher
 from wandb_outbox.detect.writers import HolderMemory, probe_writers
 from wandb_outbox.errors import DiskFull, FolderChanged, OutboxError, StateUnusable
 from wandb_outbox.folder import MAX_DEPTH, OWN_DIRECTORY, FolderGone, Selection, Selector, birth_of, snapshot
-from wandb_outbox.formats import bytes_to_send, done_when, evidence, kind_of, recognise, upload_wish
+from wandb_outbox.formats import bytes_to_send, evidence, kind_of, recognise, upload_wish
 from wandb_outbox.model import OLDER, FormatEvidence, Judgement, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.settings import RootSettings
@@ -29,8 +29,11 @@ from wandb_outbox.steps import step
 
 LOOK_GAP = 0.5
 """Seconds between two looks at one folder, however many events come."""
+LOOK_SHARE = 0.1
+"""Share of one core that the looks at one folder may take: one of a hundred thousand files takes a second."""
 WRITER_POLL = 30.0
-"""Seconds until a folder that somebody writes to is looked at without an event."""
+"""Seconds until a folder that somebody writes to is looked at without an event. Sooner, and ever more seldom, after one: of
+what dies together the last file may be closed an instant later, where no event of it reaches us."""
 SLICE = 0.05
 """Seconds of work in one step, so that events and deliveries never wait long."""
 SCAN_SHARE = 0.0025
@@ -60,6 +63,10 @@ class Tracked:
     due: float | None
     trace: Trace | None = None
     looked: float = float("-inf")
+    gap: float = LOOK_GAP
+    """Seconds from one look to the next at least: the more, the longer a look takes."""
+    sighted: float = float("-inf")
+    """When something of it was last seen to change."""
     judgement: Judgement | None = None
     watched: bool = False
     """Events of it, and of all its subfolders, reach us."""
@@ -270,7 +277,7 @@ class Intake:
                 self._vanished(path)
                 return
             settings = RootSettings(path=path) if root is None else root.settings
-            tracked = self._tracked[path] = Tracked(path, settings, kind, None)
+            tracked = self._tracked[path] = Tracked(path, settings, kind, None, sighted=self._tick())
             if root is not None:
                 root.resting.pop(path, None)
         self._schedule(tracked, self._tick())
@@ -464,7 +471,8 @@ class Intake:
         if tracked is not None:
             if sighting.is_directory and sighting.appeared:
                 tracked.watched &= self._watch_tree(tracked, path)
-            self._schedule(tracked, self._tick())
+            tracked.sighted = self._tick()
+            self._schedule(tracked, tracked.sighted)
             return
         root = self.root_of(path)
         if root is None:
@@ -527,7 +535,7 @@ class Intake:
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def _schedule(self, tracked: Tracked, at: float) -> None:
-        at = max(at, tracked.looked + LOOK_GAP)
+        at = max(at, tracked.looked + tracked.gap)
         if tracked.due is None or at < tracked.due:
             self._set_due(tracked, at)
 
@@ -575,6 +583,7 @@ class Intake:
             self._schedule(tracked, self._tick() + LOOK_GAP)
         except OutboxError as error:
             self._unreadable(tracked, error)
+        tracked.gap = max(LOOK_GAP, (self._tick() - tracked.looked) / LOOK_SHARE)
 
     def _judge(self, tracked: Tracked) -> None:
         selector = self._selectors.get(tracked.root.path, self._plain_selector)
@@ -612,7 +621,9 @@ class Intake:
         # What changed while it was uploaded on a person's word goes on that word when it is quiet.
         delivered = None if run.forced else run.delivered_fingerprint
         reopened = delivered is not None and taken.fingerprint != delivered
-        judgement = judge(tracked.trace, found, self._patience(tracked.root, taken), now=now, reopened=reopened)
+        judgement = judge(
+            tracked.trace, found, self._patience(tracked.path, tracked.root, taken), now=now, reopened=reopened
+        )
         tracked.judgement = judgement
         self._apply(tracked, run, judgement, taken, found)
         if writers.writers is Writers.WRITER and self._keep_in_sight(tracked):
@@ -639,22 +650,19 @@ class Intake:
         return tracked.format if found is None or found.format is None else found.format
 
     def _evidence(self, tracked: Tracked, taken: Snapshot) -> FormatEvidence:
-        found = evidence(tracked.format, tracked.path, taken)
-        if tracked.root.done_when and found.done is None:
-            found = replace(found, done=done_when(tracked.root.done_when, tracked.path, taken))
-        return found
+        return evidence(tracked.format, tracked.path, taken, tracked.root.done_when)
 
     def _leases(self, root: RootSettings) -> bool:
         return self._policy.leases if root.probe is None else root.probe == "lease"
 
-    def _patience(self, root: RootSettings, taken: Snapshot) -> Patience:
+    def _patience(self, path: str, root: RootSettings, taken: Snapshot) -> Patience:
         everywhere = self._policy.patience
         patience = Patience(
             everywhere.settle if root.settle is None else root.settle,
             everywhere.crash_grace if root.crash_grace is None else root.crash_grace,
             everywhere.stalled_after if root.stalled_after is None else root.stalled_after,
         )
-        under_slurm = any(_SLURM.search(file.path) for file in taken.files)
+        under_slurm = any(_SLURM.search(file.path) for file in taken.files) or _is_job_of_submitit(path, root.path)
         grace = max(patience.crash_grace, self._policy.crash_grace_slurm) if under_slurm else patience.crash_grace
         return replace(patience, crash_grace=grace)
 
@@ -743,7 +751,9 @@ class Intake:
     def _rhythm(self, tracked: Tracked) -> float:
         """Seconds until a folder is looked at without an event; without events at all, sooner the newer its content."""
         if tracked.watched or tracked.trace is None:
-            return WRITER_POLL
+            if tracked.trace is None or tracked.trace.writers.writers is not Writers.WRITER:
+                return WRITER_POLL
+            return min(max(self._tick() - tracked.sighted, tracked.gap), WRITER_POLL)
         quiet = tracked.trace.looked - tracked.trace.same_since
         return min(max(quiet / 10, 1.0), max(self._policy.rescan, 1.0))
 
@@ -891,6 +901,14 @@ class _AnyOf:
 
 def _is_at_or_below(path: str, top: str) -> bool:
     return path == top or path.startswith(top.rstrip("/") + "/")
+
+
+def _is_job_of_submitit(path: str, root: str) -> bool:
+    """Whether Hydra's launcher for Slurm began it: it keeps its own files beside the jobs, in the sweep's directory."""
+    while (path := os.path.dirname(path)) != root and _is_at_or_below(path, root):
+        if os.path.isdir(os.path.join(path, ".submitit")):
+            return True
+    return False
 
 
 def _logged_live(taken: Snapshot) -> str:

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -386,6 +386,11 @@ class Store:
         """A value kept with :meth:`set_fact`, or ``None``."""
         text = self._value("SELECT value FROM facts WHERE name = ?", name)
         return None if text is None else json.loads(text)
+
+    def look_rules(self, root: str | None) -> Any:
+        """What :meth:`keep_look_rules` kept for the folders of this root, or elsewhere; ``None`` when nothing was."""
+        kept = self.fact("look-rules")
+        return None if kept is None else kept["roots"].get(root, kept["elsewhere"])
 
     def data_version(self) -> int:
         """Changes whenever another connection has committed something."""
@@ -850,6 +855,10 @@ class Store:
             "INSERT INTO facts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2 WHERE value <> ?2",
             name, json.dumps(value),
         )  # fmt: skip
+
+    def keep_look_rules(self, roots: Mapping[str, Any], *, elsewhere: Any) -> None:
+        """What the configuration says of looking at a folder, by root: for ``why``, which does not read it."""
+        self.set_fact("look-rules", {"roots": roots, "elsewhere": elsewhere})
 
     # -- plumbing --------------------------------------------------------------------------------------------------
 

@@ -18,11 +18,12 @@ from wandb_outbox.deliver.protocol import Job
 from wandb_outbox.deliver.sink import Sink
 from wandb_outbox.detect.by_hand import judge_by_hand
 from wandb_outbox.detect.completion import Patience
+from wandb_outbox.detect.rules import LookRules
 from wandb_outbox.detect.watch import Watcher
 from wandb_outbox.errors import OutboxError, UserError
 from wandb_outbox.folder import Selection
 from wandb_outbox.model import Overrides, PlanRequest, RootRules, Run, State
-from wandb_outbox.outbox.intake import Intake, Policy
+from wandb_outbox.outbox.intake import Intake, Policy, RootWatch
 from wandb_outbox.outbox.location import StateDir, prepare_state_dir, share_state
 from wandb_outbox.outbox.lock import ExecutorLock
 from wandb_outbox.outbox.store import Request, Store, overrides_from_json
@@ -121,10 +122,15 @@ class Executor:
                 on_changed=self.intake.track,
                 on_rest=self.intake.rest,
             )
+            self.store.keep_look_rules(
+                {root.path: look_rules(settings, root).as_json() for root in settings.roots},
+                elsewhere=look_rules(settings, None).as_json(),
+            )
             if not scan:
                 self.intake.scan_nothing()
             self._data_version = -1
             self._told_roots_at = float("-inf")
+            self._told_problems: list[str | None] = []
             self._told_faults = 0
             self._next_request_look = 0.0
         except BaseException:
@@ -156,10 +162,10 @@ class Executor:
         self._wake.clear()
         self._lock.check()
         self._take_requests()
-        self._tell_roots()
         self._tell_format_faults()
         # The intake first: what it queues is claimed in the same turn.
         due = self.intake.step()
+        self._tell_roots()
         if self.intake.decides_within(WARM_UP):
             self.deliverer.expect()
         return min(due, self.deliverer.step(), REQUEST_POLL)
@@ -241,12 +247,7 @@ class Executor:
         """Queue one folder because a person asks for it, as it is now. Raises :class:`OutboxError` with a clear answer."""
         real = os.path.realpath(path)
         root = self.root_of(real)
-        judged = judge_by_hand(
-            real,
-            root.selection if root else Selection(),
-            root.detect if root else (),
-            leases=self._settings.leases(root),
-        )
+        judged = judge_by_hand(real, look_rules(self._settings, root))
         run = self.store.add(
             path=real, root=root.path if root else None, kind=formats.kind_of(judged.format), format=judged.format,
             birth=judged.snapshot.birth, site=self.site, now=time.time(),
@@ -323,9 +324,11 @@ class Executor:
             self._told_faults += 1
 
     def _tell_roots(self) -> None:
-        if time.monotonic() - self._told_roots_at < TELL_ROOTS:
+        problems = [self._problem_of(root) for root in self.intake.roots]
+        if time.monotonic() - self._told_roots_at < TELL_ROOTS and problems == self._told_problems:
             return
         self._told_roots_at = time.monotonic()
+        self._told_problems = problems
         watcher = self._watcher
         self.store.set_fact(
             "roots",
@@ -336,9 +339,9 @@ class Executor:
                     "watched": watcher.watched_below(root.settings.path) if watcher else 0,
                     "overflows": watcher.overflows if watcher else 0,
                     "full_pass_seconds": None if root.full_pass_seconds is None else round(root.full_pass_seconds, 1),
-                    "problem": root.problem or root.unreadable_words or self._watch_problem(),
+                    "problem": problem,
                 }
-                for root in self.intake.roots
+                for root, problem in zip(self.intake.roots, problems, strict=True)
             ],
         )
 
@@ -354,6 +357,9 @@ class Executor:
             self._log("polling", reason=problem)
             return None, problem
 
+    def _problem_of(self, root: RootWatch) -> str | None:
+        return root.problem or root.unreadable_words or self._watch_problem()
+
     def _watch_problem(self) -> str | None:
         if self._no_watcher:
             return self._no_watcher
@@ -364,6 +370,13 @@ class Executor:
             f"degraded: the kernel refused to watch {refused} directories, which are polled instead; raise "
             "fs.inotify.max_user_watches"
         )
+
+
+def look_rules(settings: Settings, root: RootSettings | None) -> LookRules:
+    """What the configuration says of a look at a folder of this root, or outside every root."""
+    if root is None:
+        return LookRules(leases=settings.leases(None))
+    return LookRules(root.selection, root.detect, root.done_when, settings.leases(root))
 
 
 def plan_rules(settings: Settings, root: RootSettings | None) -> dict[str, Any]:

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from wandb_outbox.detect.by_hand import judge_by_hand
-from wandb_outbox.folder import Selection
 from wandb_outbox.formats import bytes_to_send
 from wandb_outbox.model import Overrides, Plan, PlanRequest, PlanWarning, Severity, run_id
 from wandb_outbox.outbox.location import StateDir
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.plan import make_plan
 from wandb_outbox.plan.lineage import about_inputs
-from wandb_outbox.service.executor import plan_rules
+from wandb_outbox.service.executor import look_rules, plan_rules
 from wandb_outbox.service.site import known_site
 from wandb_outbox.settings import Settings
 
@@ -27,9 +26,7 @@ def preview(
     """What an upload of ``path`` would send. Raises as :func:`~wandb_outbox.detect.by_hand.judge_by_hand` does."""
     real = os.path.realpath(path)
     root = settings.root_of(real)
-    judged = judge_by_hand(
-        real, root.selection if root else Selection(), root.detect if root else (), leases=settings.leases(root)
-    )
+    judged = judge_by_hand(real, look_rules(settings, root))
     store = Store.read(state_dir)
     run = store.by_path(real) if store else None
     known = known_site(state_dir, environ, settings.site)
