@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import wandb
 
 from wandb_outbox.deliver.protocol import Job
@@ -20,24 +17,6 @@ from wandb_outbox.folder import snapshot
 from wandb_outbox.model import Plan, PlanRequest, Receipt, run_id
 from wandb_outbox.plan import make_plan
 from wandb_outbox.sandbox import ArtifactView, RunView, Sandbox
-
-_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR", "TMPDIR")
-
-
-@contextmanager
-def sandbox_for_the_sdk(factory: pytest.TempPathFactory, entities: Iterable[str] = ("sandbox",)) -> Iterator[Sandbox]:
-    """A server, with the SDK kept out of the home directory. It must know every question that it is asked."""
-    with pytest.MonkeyPatch.context() as patch, Sandbox(entities=entities, seed=1) as server:
-        for name in [name for name in os.environ if name.startswith("WANDB_")]:
-            patch.delenv(name)
-        for name in _FOLDERS:
-            patch.setenv(name, str(factory.mktemp(name.lower())))
-        patch.setenv("HOME", str(factory.mktemp("home")))
-        patch.setenv("NETRC", str(factory.mktemp("netrc") / "netrc"))
-        patch.setenv("WANDB_SILENT", "true")
-        yield server
-        wandb.teardown()
-        assert server.unknown == []
 
 
 class Way:

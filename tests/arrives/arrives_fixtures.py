@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from arrivals import sandbox_for_the_sdk
+from sdk_here import sandbox_for_the_sdk
 
 from wandb_outbox.sandbox import Sandbox
 

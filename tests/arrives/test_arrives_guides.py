@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import wandb
-from arrivals import Way, raw_config, sandbox_for_the_sdk, table_rows
+from arrivals import Way, raw_config, table_rows
+from sdk_here import sandbox_for_the_sdk
 
 from wandb_outbox.deliver.readback import metric_axes
 from wandb_outbox.demo.writer import Experiment, write_run

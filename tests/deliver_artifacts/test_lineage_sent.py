@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 from opened_runs import remember_opened
+from sdk_here import sandbox_for_the_sdk
 
 from wandb_outbox.deliver.outcome import Stage
 from wandb_outbox.deliver.protocol import Job
@@ -21,23 +20,12 @@ from wandb_outbox.folder import snapshot
 from wandb_outbox.model import PlanRequest, Receipt, RootRules, run_id
 from wandb_outbox.sandbox import ArtifactView, Fault, RunView, Sandbox
 
-_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR", "TMPDIR")
-
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """One server for all, with the SDK kept out of the home directory; each test has a project of its own."""
-    with pytest.MonkeyPatch.context() as patch, Sandbox(entities=("sandbox", "team"), seed=1) as server:
-        for name in [name for name in os.environ if name.startswith("WANDB_")]:
-            patch.delenv(name)
-        for name in _FOLDERS:
-            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setenv("NETRC", str(tmp_path_factory.mktemp("netrc") / "netrc"))
-        patch.setenv("WANDB_SILENT", "true")
+    with sandbox_for_the_sdk(tmp_path_factory, ("sandbox", "team")) as server:
         yield server
-        wandb.teardown()
-        assert server.unknown == []
 
 
 class Steps:

@@ -1,31 +1,20 @@
 """A sandbox for a file of tests, and the real SDK pointed at it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wandb
 from sandbox_sdk import TEAM, Sdk
+from sdk_here import sdk_here
 
 from wandb_outbox.sandbox import Sandbox
-
-_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR", "TMPDIR")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the SDK out of the home directory, and let it begin before any test counts requests."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("WANDB_")]:
-            patch.delenv(name)
-        for name in _FOLDERS:
-            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setenv("NETRC", str(tmp_path_factory.mktemp("netrc") / "netrc"))
-        patch.setenv("WANDB_SILENT", "true")
+    with sdk_here(tmp_path_factory):
         yield
-        wandb.teardown()
 
 
 @pytest.fixture(scope="module")
