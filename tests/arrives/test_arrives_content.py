@@ -141,6 +141,16 @@ def test_a_training_of_hugging_face_is_drawn_over_its_steps(sandbox: Sandbox, tm
     )
 
 
+def test_a_history_with_steps_far_apart_goes_on(sandbox: Sandbox, tmp_path: Path) -> None:
+    """What is there is compared in few questions, not in one for every thousand steps."""
+    way = Way(sandbox, tmp_path, "plain").put("metrics.csv", "step,reward\n0,1\n500000000,2\n")
+    way.deliver()
+    asked = len(sandbox.requests)
+    run = way.arrived(way.put("metrics.csv", "step,reward\n0,1\n500000000,2\n900000000,3\n").deliver())
+    assert [(row["_step"], row["reward"]) for row in run.history] == [(0, 1), (500_000_000, 2), (900_000_000, 3)]
+    assert len(sandbox.requests) - asked < 1100
+
+
 def test_the_table_is_the_whole_of_many_samples(sandbox: Sandbox, tmp_path: Path) -> None:
     """Other keys in every sample, other types under one key, 10,000 rows, and the rest said so."""
     samples: list[dict[str, Any]] = [{"index": index, "odd": [index, str(index), None, {"a": index}][index % 4]}

@@ -254,6 +254,8 @@ def test_of_several_versions_the_newest_is_the_history(tmp_path: Path) -> None:
         ("step,v\n5,1\n3,2\n", [3, 5], []),
         ("step,v\n,1\n-1,2\n1.5,3\n2,4,5\n7,8\n", [7], ["unreadable-history"]),
         ("step,v\n1,\xff\n", [1], []),
+        ("step,v\n1,1\n1000000000,2\n", [1, 1_000_000_000], []),
+        ("step,v\n1733000000000,1\n1733000060000,2\n", [0, 1], []),
         (f"step,v\n1,{'x' * 200_000}\n2,3\n", [], ["unreadable-history"]),
         ('step,v\n1,"torn', [1], []),
         ("\0\n\0", [0], []),
@@ -276,6 +278,14 @@ def test_history_steps_are_places_where_indices_do_not_rise(tmp_path: Path) -> N
     """W&B drops a lower step without a word."""
     assert _history(llm_tts(tmp_path), _line(5, "a") + _line(2, "b")) == ([0, 1], ["a", "b"], [])
     assert _history(llm_tts(tmp_path), '{"v": 1}\n{"v": 2}\n')[0] == [0, 1]
+
+
+def test_history_steps_are_places_where_indices_count_nothing(tmp_path: Path) -> None:
+    """Of a hash for an index nobody could read the history: the SDK asks for every thousand steps in between."""
+    assert _history(llm_tts(tmp_path), _line(5, "a") + _line(9 * 10**18, "b")) == ([0, 1], ["a", "b"], [])
+    log = [{"step": 5, "loss": 1.0}, {"step": 10**15, "loss": 0.5}]
+    folder = RunFolder(tmp_path / "trained").put("trainer_state.json", {"log_history": log})
+    assert [row["_step"] for row in _read(folder, "hf-trainer").history] == [0, 1]
 
 
 def test_the_last_row_of_an_index_wins_after_a_resume(tmp_path: Path) -> None:

@@ -299,7 +299,9 @@ class _Delivery:
         self._digests.begin(file for artifact in plan.artifacts for file in artifact.files)
         rows, self._frozen = plan.history, False
         if remote is not None and (remote.history_line_count or 0) > 0:
-            sent = [plain(row) for row in remote.scan_history(use_cache=False)]
+            # Asked for in a thousand pieces at most: steps may be far apart, and the SDK asks for those between them, too.
+            piece = max(1000, remote.lastHistoryStep // 1000 + 1)
+            sent = [plain(row) for row in remote.scan_history(page_size=piece, use_cache=False)]
             planned = [same_rows_key(row) | {"_step": row["_step"]} for row in plan.history] if plan.replays else None
             missing, self._frozen = missing_history(sent, planned or plan.history)
             rows = plan.history[len(plan.history) - len(missing) :]

@@ -30,6 +30,9 @@ TRAINER_TOTALS = frozenset(
 MAX_ROW = 1024 * 1024
 """Bytes. W&B drops larger rows, and a row of 20 MB takes the summary with it."""
 MAX_ROWS = 200_000
+MAX_STEP = 1_000_000_000
+"""Larger numbers count no steps (they are times, or hashes), and who reads the history of such a run asks for every thousand
+steps in between."""
 _RESERVED = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 _STEP = "step"
 _VERSION = re.compile(r"(?:[^/]+/)*version_(\d+)/metrics\.csv")
@@ -90,7 +93,7 @@ def csv_history(path: str, snapshot: Snapshot, warn: Warn) -> tuple[Row, ...]:
         warn(warning("unreadable-history", message))
     if cut:
         warn(warning("history-cut", f"{name} holds more than {MAX_ROWS:,} steps; the rest is in the artifact only"))
-    return tuple({**by_step[step], "_step": step} for step in sorted(by_step))
+    return _in_order(by_step)
 
 
 def _delimiter(header: str) -> str:
@@ -174,7 +177,7 @@ def trainer_history(state: Row) -> tuple[Row, ...]:
                     if key != "step" and key not in TRAINER_TOTALS
                 }
             )
-    return tuple({**by_step[step], "_step": step} for step in sorted(by_step)[:MAX_ROWS])
+    return _in_order(by_step)[:MAX_ROWS]
 
 
 def trainer_totals(state: Row) -> Row:
@@ -218,7 +221,14 @@ def _last_of_each(rows: list[Row], index_key: str) -> list[Row]:
 def _steps(indices: list[int | None], count: int) -> Iterable[int]:
     known = [index for index in indices if index is not None]
     rising = len(known) == count and all(a < b for a, b in pairwise(known))
-    return known if rising else range(count)
+    return known if rising and (not known or known[-1] <= MAX_STEP) else range(count)
+
+
+def _in_order(by_step: dict[int, Row]) -> tuple[Row, ...]:
+    """The rows by their steps; where those are too large for steps, by their places."""
+    steps = sorted(by_step)
+    places = range(len(steps)) if steps and steps[-1] > MAX_STEP else steps
+    return tuple({**by_step[step], "_step": place} for step, place in zip(steps, places, strict=True))
 
 
 def _index(row: Row, key: str) -> int | None:
