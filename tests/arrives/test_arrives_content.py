@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from arrivals import Way, raw_config, table_rows
 from upload_script import numbers
 
@@ -90,6 +91,25 @@ def test_a_revision_leaves_nothing_of_the_one_before(sandbox: Sandbox, tmp_path:
     assert {key: value for key, value in run.summary.items() if key not in OWN} == {"kept": 3, "new": 4, "loss": 0.5}
     assert [row["loss"] for row in run.history] == [1, 0.5]
     assert metric_axes(raw_config(sandbox, run)) == {"loss": "step"}
+
+
+def test_tags_of_a_revision_are_its_own_and_those_that_people_added(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A run that crashed and then ended well is not tagged as crashed, also where it has no other tags."""
+    way = Way(sandbox, tmp_path, "plain").put("outbox.yaml", "tags: [first]\n").put("x", "1").ask(outcome="crashed")
+    run = way.arrived(way.deliver())
+    assert set(run.tags) == {"first", "crashed"}
+    api = wandb.Api(overrides={"base_url": sandbox.url}, api_key=sandbox.api_key)
+    there = api.run(f"{run.entity}/{run.project}/{run.id}")
+    there.tags.append("paper")
+    there.update()
+    way.put("outbox.yaml", "tags: [second]\n").ask(outcome="ok")
+    assert set(way.arrived(way.deliver()).tags) == {"second", "paper"}
+    assert set(way.arrived(way.put("outbox.yaml", "").deliver()).tags) == {"paper"}
+    there.load(force=True)
+    there.tags.clear()
+    there.update()
+    assert way.arrived(way.put("outbox.yaml", "tags: [third]\n").deliver()).tags == ["third"]
+    assert way.arrived(way.put("outbox.yaml", "").deliver()).tags == []
 
 
 def test_rows_have_the_time_of_the_experiment(sandbox: Sandbox, tmp_path: Path) -> None:

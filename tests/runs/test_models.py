@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from runs_makers import Place, artifact_of, bytes_on_server
 
 from wandb_outbox.folder import snapshot
+from wandb_outbox.formats import bytes_to_send, recognise
 from wandb_outbox.model import Plan, PlanRequest, RootRules
 from wandb_outbox.plan import make_plan
 from wandb_outbox.sandbox import ArtifactView
@@ -53,9 +55,9 @@ def trained(folder: Path, *, best: str | None = "./results/checkpoint-20", end: 
     return folder
 
 
-def plan_of(folder: Path, log_model: str) -> Plan:
+def plan_of(folder: Path, log_model: str, kind: str = "hf-trainer") -> Plan:
     """The plan of the folder under this rule."""
-    request = PlanRequest(str(folder), None, "hf-trainer", "id", "site", rules=RootRules(log_model=log_model))
+    request = PlanRequest(str(folder), None, kind, "id", "site", rules=RootRules(log_model=log_model))
     return make_plan(request, snapshot(str(folder)))
 
 
@@ -170,3 +172,28 @@ def test_weights_that_outbox_yaml_declares_are_sent(tmp_path: Path) -> None:
     (folder / "outbox.yaml").write_text("artifacts: [{name: mine, type: model, files: model.safetensors}]\n")
     plan = plan_of(folder, "none")
     assert [(each.name, len(each.files)) for each in plan.artifacts[1:]] == [("mine", 1)]
+
+
+def test_an_application_of_hydra_may_train_too(tmp_path: Path) -> None:
+    """Its weights are no results, either; its configuration stays Hydra's, and its numbers are those of the Trainer."""
+    folder = trained(tmp_path)
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra/config.yaml").write_text("lr: 1e-3\n")
+    assert recognise(str(folder), os.listdir(folder)) == "hydra"
+    none, best, end = (plan_of(folder, each, "hydra") for each in ("none", "best", "end"))
+    sent = {".hydra/config.yaml", "all_results.json", "config.json", "tokenizer_config.json", "training_args.bin"}
+    for plan in (none, best, end):
+        assert {file.path for file in plan.artifacts[0].files} == {*sent, "trainer_state.json"}
+        assert {key: value for key, value in plan.config.items() if key != "outbox"} == {"lr": 0.001}
+        assert (plan.summary["eval_f1"], plan.summary["train_loss"]) == (0.94, 0.1)
+    assert "weights-left-out" in {each.rule for each in none.warnings}
+    assert [each.type for each in best.artifacts] == [each.type for each in end.artifacts] == ["run_outputs", "model"]
+    assert best.artifacts[1].metadata["val_f1"] == 0.94
+    taken = snapshot(str(folder))
+    assert bytes_to_send("hydra", taken, "none") == none.artifacts[0].bytes < bytes_to_send("hydra", taken, "best")
+    (folder / "trainer_state.json").unlink()
+    for number in (10, 20):
+        (folder / f"checkpoint-{number}/trainer_state.json").unlink()
+    assert "checkpoint-10/model.safetensors" in {
+        file.path for file in plan_of(folder, "none", "hydra").artifacts[0].files
+    }

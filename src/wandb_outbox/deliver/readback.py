@@ -14,6 +14,8 @@ DELIVERED = "outbox/delivered"
 """The summary key that is written last: its presence means that everything before it was read back."""
 LOG = "log"
 """In what was delivered: the :func:`log_record` of the lines that the run shows as its output."""
+TAGS = "tags"
+"""In what was delivered: the tags that are ours. People add others by hand, and those stay."""
 MISSING_INPUTS = "outbox/missing_inputs"
 """The summary key for inputs that the run names and the server does not have."""
 
@@ -170,6 +172,16 @@ def missing_lines(there: int | None, recorded: JsonValue, planned: Sequence[str]
     if known and recorded != log_record(planned[:there]):
         return (), True
     return planned[there:], False
+
+
+def tags_for(plan: Plan, there: Sequence[str], delivered: JsonValue) -> tuple[str, ...]:
+    """The tags that the run should have: those of the plan, and those ``there`` that no earlier delivery of ours set.
+
+    ``delivered`` is the mark of an earlier delivery; where none says which tags were ours, all of them were.
+    """
+    ours = delivered.get(TAGS) if isinstance(delivered, Mapping) else None
+    by_hand = [tag for tag in there if tag not in ours] if isinstance(ours, list) else []
+    return tuple(dict.fromkeys((*plan.tags, *by_hand)))
 
 
 def stale_keys(summary: Mapping[str, JsonValue], plan: Plan) -> list[str]:

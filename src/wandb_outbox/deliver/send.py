@@ -43,6 +43,7 @@ from wandb_outbox.deliver.readback import (
     DELIVERED,
     LOG,
     MISSING_INPUTS,
+    TAGS,
     Seen,
     differences,
     log_record,
@@ -51,6 +52,7 @@ from wandb_outbox.deliver.readback import (
     missing_history,
     missing_lines,
     stale_keys,
+    tags_for,
 )
 from wandb_outbox.deliver.replay import (
     Place,
@@ -202,6 +204,10 @@ class _Delivery:
         """Of the log, as they should be on the server in the end."""
         self._log_frozen = False
         self._log_record: dict[str, Any] = {}
+        self._tags: tuple[str, ...] = ()
+        """That the run should have in the end."""
+        self._own_tags: list[str] = []
+        """Those that are ours, or were in an earlier delivery."""
         self._missing_inputs: list[str] = []
         self._fresh = True
         self._before: Snapshot | None = None
@@ -297,6 +303,10 @@ class _Delivery:
         remote = identity.remote
         self._fresh = remote is None
         self._digests.begin(file for artifact in plan.artifacts for file in artifact.files)
+        earlier_mark = None if remote is None else plain(remote.summary_metrics.get(DELIVERED))
+        self._tags = tags_for(plan, () if remote is None else remote.tags, earlier_mark)
+        earlier = earlier_mark.get(TAGS, []) if isinstance(earlier_mark, dict) else []
+        self._own_tags = list(dict.fromkeys((*earlier, *plan.tags)))
         rows, self._frozen = plan.history, False
         if remote is not None and (remote.history_line_count or 0) > 0:
             # Asked for in a thousand pieces at most: steps may be far apart, and the SDK asks for those between them, too.
@@ -453,7 +463,7 @@ class _Delivery:
                 name=plan.name,
                 group=plan.group,
                 job_type=plan.job_type,
-                tags=list(plan.tags),
+                tags=list(self._tags),
                 notes=plan.notes,
                 config=plan.config,
                 resume="allow",
@@ -492,7 +502,8 @@ class _Delivery:
         if not any(replay.rows for replay in plan.replays):
             self._log(run, plan, rows)
         # From here on, and until all is read back, nobody may take an earlier content for delivered.
-        run.summary.update({**plan.summary, DELIVERED: {LOG: self._log_record} if self._log_record else {}})
+        mark = {TAGS: self._own_tags, **({LOG: self._log_record} if self._log_record else {})}
+        run.summary.update({**plan.summary, DELIVERED: mark})
         holders = [self._set_table(run, table) for table in plan.tables]
         self._save_files(run, plan)
         for shown in plan.media:
@@ -839,7 +850,10 @@ class _Delivery:
         for key in left:
             # Of an earlier revision: the SDK only adds keys to the configuration of a run that it resumes.
             del remote.config[key]
-        if left:
+        bare = not plan.attach and not self._tags and bool(remote.tags)
+        if bare:
+            remote._attrs["tags"] = []  # noqa: SLF001  it has no setter; a run that is resumed without tags keeps its old ones
+        if left or bare:
             remote.update()
         summary = remote.summary
         for key in [] if plan.attach else stale_keys(plain(remote.summary_metrics), plan):
@@ -859,6 +873,7 @@ class _Delivery:
                     "artifact": artifact.name if artifact else "",
                     "digest": artifact.digest if artifact else "",
                     "intent": intent_of(plan),
+                    **({} if plan.attach else {TAGS: list(plan.tags)}),
                     **({LOG: self._log_record if self._lines is None else log_record(self._lines)} if plan.log else {}),
                     **(noted(plan, there_of(remote)) if plan.attach else {}),
                 }

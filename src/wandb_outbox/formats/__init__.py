@@ -26,6 +26,7 @@ from wandb_outbox.formats.registry import (
     read,
     recognise,
     units,
+    weights_of,
 )
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "recognise",
     "units",
     "upload_wish",
+    "weights_of",
 ]

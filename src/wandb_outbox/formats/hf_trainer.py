@@ -95,6 +95,11 @@ def state_of(files: Iterable[FileStat]) -> str:
     return STATE if STATE in names or not of_checkpoints else max(of_checkpoints)[1]
 
 
+def holds_state(files: Iterable[FileStat]) -> bool:
+    """Whether the Trainer left its state at the top or in a checkpoint there: so it does in folders of Hydra, too."""
+    return any(file.path == STATE or _STATE_OF_CHECKPOINT.fullmatch(file.path) for file in files)
+
+
 def is_checkpoint(name: str) -> bool:
     """Whether a directory of this name is one of the Trainer's checkpoints."""
     return _CHECKPOINT.fullmatch(name) is not None

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from wandb_outbox.formats.common import as_config, ended_at, run_files, started_at, text_or_none
 from wandb_outbox.formats.content import Content, Warn
+from wandb_outbox.formats.hf_trainer import HfTrainer, holds_state
 from wandb_outbox.formats.history import found_history, found_totals
 from wandb_outbox.formats.jsonfile import read_object
 from wandb_outbox.formats.logfile import logged_traceback, top_level_logs
@@ -58,17 +59,22 @@ class Hydra:
         return FormatEvidence(done=marker, failed=failed, nothing_to_show=not shown)
 
     def read(self, path: str, snapshot: Snapshot) -> Content:
-        """The Hydra configuration, ``metrics.json``, and metrics over time where there are any."""
+        """The Hydra configuration, ``metrics.json``, and metrics over time where there are any.
+
+        Of an application that trains with the Trainer also what that says of the training.
+        """
         warnings: list[PlanWarning] = []
         folder = read_hydra_folder(path, snapshot, warnings.append)
         metrics = read_object(path, snapshot, METRICS, warnings.append, "unreadable-metrics")
+        trained = HfTrainer().read(path, snapshot) if holds_state(snapshot.files) else Content()
+        warnings += trained.warnings
         logs = top_level_logs(snapshot)
         return Content(
             config=folder.config,
             config_file=CONFIG,
-            metrics={**found_totals(path, snapshot), **(metrics or {})} or None,
+            metrics={**found_totals(path, snapshot), **(trained.metrics or {}), **(metrics or {})} or None,
             metrics_file=METRICS,
-            history=found_history(path, snapshot, warnings.append),
+            history=trained.history or found_history(path, snapshot, warnings.append),
             project=folder.project,
             group=folder.group,
             overrides=folder.overrides,
@@ -76,7 +82,7 @@ class Hydra:
             sweep=folder.sweep,
             started_at=started_at(path, snapshot, logs[0] if logs else None),
             ended_at=ended_at(snapshot),
-            run_files=run_files(snapshot, RUN_FILES),
+            run_files=tuple(dict.fromkeys((*run_files(snapshot, RUN_FILES), *trained.run_files))),
             warnings=tuple(warnings),
         )
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from wandb_outbox.errors import UserError
 from wandb_outbox.formats.content import Content
 from wandb_outbox.formats.done_when import done_when
-from wandb_outbox.formats.hf_trainer import HfTrainer, is_weight
+from wandb_outbox.formats.hf_trainer import HfTrainer, holds_state, is_weight, state_of
 from wandb_outbox.formats.hydra import Hydra
 from wandb_outbox.formats.llm_tts import LlmTts
 from wandb_outbox.formats.lm_eval import LmEval, of_timestamp, timestamps
@@ -21,7 +21,7 @@ from wandb_outbox.formats.marker import done_marker
 from wandb_outbox.formats.offline_run import OfflineRun, log_evidence
 from wandb_outbox.formats.plain import Plain
 from wandb_outbox.formats.plugins import load
-from wandb_outbox.model import FormatEvidence, Kind, Snapshot
+from wandb_outbox.model import FileStat, FormatEvidence, Kind, Snapshot
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _JOB_OF_SWEEP = re.compile(r"/multirun/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d/\d+/?$")
@@ -147,9 +147,18 @@ def units(format: str, snapshot: Snapshot) -> tuple[str, ...]:  # noqa: A002  it
 
 def bytes_to_send(format: str, snapshot: Snapshot, log_model: str) -> int:  # noqa: A002  it is the word for it
     """How much of the folder is to be sent at most: where no model is wanted, weights are not."""
-    if format != HfTrainer.name or log_model != "none":
-        return snapshot.bytes
-    return sum(file.size for file in snapshot.files if not is_weight(file.path))
+    left_out = weights_of(format, snapshot.files) if log_model == "none" else ()
+    return sum(file.size for file in snapshot.files if file.path not in left_out)
+
+
+def weights_of(format: str, files: Sequence[FileStat]) -> frozenset[str]:  # noqa: A002  it is the word for it
+    """The files of a training that are no results, by their paths; an application of Hydra may train, too.
+
+    The state that the plan is made of is a result, wherever it is.
+    """
+    if format != HfTrainer.name and not (format == Hydra.name and holds_state(files)):
+        return frozenset()
+    return frozenset(file.path for file in files if is_weight(file.path)) - {state_of(files)}
 
 
 def of_unit(format: str, snapshot: Snapshot, unit: str) -> Snapshot:  # noqa: A002  it is the word for it

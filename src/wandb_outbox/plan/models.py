@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from wandb_outbox import formats
 from wandb_outbox.formats.content import Content, Warn, warning
 from wandb_outbox.formats.hf_trainer import (
     ADAPTER_CONFIG,
     MODEL_CONFIG,
-    HfTrainer,
     is_checkpoint,
     is_model_file,
     is_weight,
@@ -28,13 +28,6 @@ from wandb_outbox.plan.params_meta import META, PARAMS
 BEST, END, NONE = "best", "end", "none"
 LEFT_OUT = f"weights or a checkpoint: see log_model ({NONE}, {BEST} or {END} for its root)"
 _DATASET_KEYS = ("dataset", "dataset_name", "hf_dataset_path")
-
-
-def weights_in(request: PlanRequest, files: Sequence[FileStat]) -> frozenset[str]:
-    """The files that do not belong into the artifact of the whole folder. The state that the plan is made of does."""
-    if request.format != HfTrainer.name:
-        return frozenset()
-    return frozenset(file.path for file in files if is_weight(file.path)) - {state_of(files)}
 
 
 def model_artifact(
@@ -52,7 +45,7 @@ def model_artifact(
     ``name`` is that of the folder's artifact, ``config`` the run's, ``inputs`` the artifacts that it used.
     """
     wanted = request.rules.log_model
-    weights = weights_in(request, files)
+    weights = formats.weights_of(request.format, files)
     if not weights:
         return None
     if wanted == NONE:

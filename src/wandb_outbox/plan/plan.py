@@ -35,7 +35,7 @@ from wandb_outbox.plan.inert import inert
 from wandb_outbox.plan.jsonsafe import json_safe, safe_text
 from wandb_outbox.plan.lineage import declared_artifacts
 from wandb_outbox.plan.live import attached, find_live
-from wandb_outbox.plan.models import LEFT_OUT, model_artifact, weights_in
+from wandb_outbox.plan.models import LEFT_OUT, model_artifact
 from wandb_outbox.plan.params_meta import META, PARAMS, nested
 from wandb_outbox.plan.replays import Recorded, find_recorded, recorded_summary, without_secrets
 from wandb_outbox.plan.secrets import OWN_KEY, Secrets, find_secrets, masked_config
@@ -116,7 +116,7 @@ def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[st
     warnings += checklist.check(names, config, metrics, curves, declared)
     sent = nested(config) if names.proposal.nested else config
     relative = _relative(request)
-    weights = weights_in(request, files)
+    weights = formats.weights_of(request.format, files)
     results = tuple(file for file in files if file.path not in weights)
     tables = (*((table,) if table is not None else ()), *further, *asked)
     metadata = artifact.describe(request, content, sent, summary, results, tables, relative, warn)
