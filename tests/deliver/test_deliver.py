@@ -28,7 +28,7 @@ from wandb_outbox.errors import (
     UploaderCrashed,
 )
 from wandb_outbox.folder import FolderGone
-from wandb_outbox.model import FileStat, Judgement, Kind, Run, Snapshot, State, Verdict, run_id
+from wandb_outbox.model import FileStat, Judgement, Kind, Overrides, Run, Snapshot, State, Verdict, run_id
 from wandb_outbox.outbox.location import StateDir, prepare_state_dir
 from wandb_outbox.outbox.store import Store
 
@@ -46,6 +46,8 @@ class Bench:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.changed: list[str] = []
         self.uploaded: list[str] = []
+        self.writers: dict[str, str] = {}
+        """Who writes to a folder, by its path."""
         self.deliverer = Deliverer(
             store,
             self.sink,
@@ -54,6 +56,7 @@ class Bench:
             site="site",
             job_of=job,
             skips_deleted=lambda path: path.endswith("-skip"),
+            writer_of=self.writers.get,
             now=lambda: NOW + self.tick,
             tick=lambda: self.tick,
             chance=lambda: 0.0,
@@ -386,6 +389,28 @@ def test_rejected_data_fails_at_once(bench: Bench) -> None:
     (run,) = bench.fly()
     found = bench.fail(run, Rejected("invalid tag", hint="look at the plan"))
     assert (found.state, found.error_class, found.error_hint) == (State.FAILED, "Rejected", "look at the plan")
+
+
+def test_a_folder_that_was_taken_up_again_while_it_waited_is_not_sent(bench: Bench) -> None:
+    """Somebody has its log open, and has written nothing yet: back to detection; the others go."""
+    bench.writers["/outputs/a"] = "run.log is open for writing by python (pid 7)"
+    run, other = bench.queue("a"), bench.queue("b")
+    bench.online()
+    assert bench.row(run).state is State.WRITING
+    assert bench.row(run).reason.endswith("run.log is open for writing by python (pid 7)")
+    assert bench.row(run).attempts == 0
+    assert [sent.key for sent in bench.sink.sent] == [other.key]
+    assert bench.changed == [run.path]
+
+
+def test_what_a_person_asks_for_is_sent_also_while_somebody_writes(bench: Bench) -> None:
+    """That is what `upload` is for where a writer lingers."""
+    bench.writers["/outputs/a"] = "run.log is open for writing"
+    run = bench.queue("a")
+    whole = Snapshot((FileStat("results.json", 100, 1, 1, 7),), (), "1:1", 1)
+    assert bench.store.force(run.key, Overrides(), Judgement(Verdict.COMPLETE, "asked for"), whole, now=NOW)
+    bench.online()
+    assert [sent.key for sent in bench.sink.sent] == [run.key]
 
 
 @pytest.mark.parametrize("error", [FolderChanged("it changed"), FolderGone("it is not there")])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import replay_lives as lives
+from children import holding
 from replay_script import Ending, Life, Session, whole_session
 from replay_theatre import Theatre, Timing
 
@@ -182,3 +184,18 @@ def test_a_crashed_run_fails_and_a_resumed_one_is_finished(theatre: Theatre, ser
 def _digest(file: Path | None) -> str:
     assert file is not None
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_run_that_is_taken_up_again_while_it_waits_is_sent_after_its_new_end(tmp_path: Path) -> None:
+    """Its log is open again, and nothing was written yet: no event tells of it, and nothing in the folder is new."""
+    with Sandbox() as own, Theatre(tmp_path, server=own.environment()) as theatre:
+        theatre.start_daemon()
+        theatre.command("pause")
+        theatre.play({"run": Life([whole_session("outputs/run").act()], (Ending("outputs/run"),))})
+        theatre.wait(lambda: State.QUEUED in {row.state for row in theatre.rows()}, "its first end")
+        with holding(Path(theatre.path("outputs/run")) / "run_tts_eval.log", os.O_WRONLY | os.O_APPEND):
+            theatre.command("resume")
+            theatre.wait(lambda: theatre.row("outputs/run").state is State.WRITING, "the look before sending")
+            assert "run_tts_eval.log is open for writing" in theatre.row("outputs/run").reason
+            assert own.runs() == []
+        theatre.wait(lambda: theatre.row("outputs/run").state is State.UPLOADED, "its new end")

@@ -89,6 +89,7 @@ class Deliverer:
         site: str,
         job_of: Callable[[Run], Job],
         skips_deleted: Callable[[str], bool],
+        writer_of: Callable[[str], str | None],
         now: Callable[[], float],
         tick: Callable[[], float],
         chance: Callable[[], float],
@@ -96,6 +97,7 @@ class Deliverer:
         on_changed: Callable[[str], None],
         on_rest: Callable[[str], None],
     ) -> None:
+        """``writer_of`` says who writes to a folder by now, in words, or ``None``."""
         self._store = store
         self._sink = sink
         self._limits = limits
@@ -103,6 +105,7 @@ class Deliverer:
         self._site = site
         self._job_of = job_of
         self._skips_deleted = skips_deleted
+        self._writer_of = writer_of
         self._now = now
         self._tick = tick
         self._chance = chance
@@ -499,6 +502,11 @@ class Deliverer:
         if run is None:
             return
         step("deliver.claimed")
+        # It may have waited for days, and who opens a file makes no event and changes nothing until he writes.
+        writer = None if run.forced else self._writer_of(run.path)
+        if writer is not None:
+            self._give_up_to(run, writer)
+            return
         tick = self._tick()
         others = sum(flight.run.bytes for flight in self._flights.values())
         for flight in self._flights.values():
@@ -516,6 +524,12 @@ class Deliverer:
             self._failed(self._flights[run.key], error)
             return
         step("deliver.handed-over")
+
+    def _give_up_to(self, run: Run, writer: str) -> None:
+        error = FolderChanged(f"taken up again while it waited for its upload: {writer}")
+        self._store.changed(run.key, self._claim, error, now=self._now())
+        self._log("taken-up-again", path=run.path, run=run.run_id, reason=writer)
+        self._on_changed(run.path)
 
     # -- telling -----------------------------------------------------------------------------------------------------
 

@@ -289,6 +289,17 @@ class Intake:
             return  # something was seen since: the look that is due decides
         self._settle_down(tracked)
 
+    def writer_of(self, path: str) -> str | None:
+        """Who writes to a folder that was found finished, in words; ``None`` when nobody is seen."""
+        root = self.root_of(path)
+        settings = RootSettings(path=path) if root is None else root.settings
+        try:
+            taken = snapshot(path, self._selectors.get(settings.path, self._plain_selector))
+            found = probe_writers(path, taken, leases=self._leases(settings), find=self._holders.find)
+        except OutboxError:
+            return None  # whoever is to upload it will meet it, too, and knows what follows
+        return found.detail if found.writers is Writers.WRITER else None
+
     def root_of(self, path: str) -> RootWatch | None:
         """The innermost root that the path is, or lies below."""
         return next((root for root in self.roots if _is_at_or_below(path, root.settings.path)), None)

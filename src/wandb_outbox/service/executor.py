@@ -115,6 +115,7 @@ class Executor:
                 site=self.site,
                 job_of=self.job_of,
                 skips_deleted=self.skips_deleted,
+                writer_of=self.intake.writer_of,
                 now=time.time,
                 tick=time.monotonic,
                 chance=random.random,
