@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from arrivals import Way, table_rows
 from between import Alter, lying
-from opened_runs import remember_opened
 
 from wandb_outbox.deliver import send
 from wandb_outbox.errors import NotVerified
@@ -51,14 +50,10 @@ def test_what_is_not_there_is_not_verified(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, lie: Alter, words: str
 ) -> None:
     """And goes again to an honest server, into the same run and the same version."""
-    opened = remember_opened(monkeypatch)
     monkeypatch.setattr(send, "READ_BACK_FOR", 0.5)
     way = Way(sandbox, tmp_path).put("results.json", [{"index": 0, "is_correct": True}])
-    with lying(sandbox, {operation: lie}) as address:
-        with pytest.raises(NotVerified, match=words):
-            way.through(address).deliver()
-        # In life the uploader's process ends here, and the open run with it.
-        opened[-1].finish()
+    with lying(sandbox, {operation: lie}) as address, pytest.raises(NotVerified, match=words):
+        way.through(address).deliver()
     receipt = way.through(sandbox.url).deliver()
     assert receipt.artifact.endswith(":v0")
     assert table_rows(way.arrived(receipt)) == (["index", "is_correct"], [[0, True]])

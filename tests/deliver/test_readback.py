@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unhurried import unhurried
 
-from wandb_outbox.deliver.readback import DELIVERED, Seen, differences, metric_axes, missing_history, same, stale_keys
+from wandb_outbox.deliver.readback import Seen, differences, log_difference, metric_axes, missing_history, same
 
 SIZES = {"results.json": 10, "run.log": 5}
 TABLE = {"nrows": 1, "path": "media/table/samples.table.json", "size": 8}
@@ -20,7 +21,6 @@ WHOLE = Seen(
     config={"strategy": {"type": "x"}, "lr": 1.0, "_wandb": {}},
     summary={"acc": 0.5, "n": 3, "samples": TABLE, "_runtime": 7},
     history_rows=2,
-    log_lines=None,
     axes={},
     files={"results.json": 10, "wandb-summary.json": 3, "media/table/samples.table.json": 8},
     tags=frozenset({"a", "b", "theirs"}),
@@ -179,7 +179,15 @@ def test_columns_that_others_added_do_not_freeze_the_history() -> None:
     assert missing_history([{**ROWS[0], "theirs": 1}], ROWS) == (ROWS[1:], False)
 
 
-def test_keys_of_an_earlier_revision_are_stale_and_nothing_else_is() -> None:
-    """W&B's own keys, tables, and our mark stay."""
-    summary = {"acc": 1, "old": 2, "_runtime": 3, "samples": {}, DELIVERED: {}, "older/key": 4}
-    assert stale_keys(summary, plan()) == ["old", "older/key"]
+def test_what_is_no_number_may_come_back_as_one() -> None:
+    """It is sent by its name; a server that keeps columns of numbers gives back what it was."""
+    assert all(same(*pair) for pair in (("NaN", math.nan), ("Infinity", math.inf), ("-Infinity", -math.inf)))
+    assert not any(
+        same(*pair) for pair in (("NaN", math.inf), ("Infinity", -math.inf), (0.0, math.nan), ("x", math.nan))
+    )
+
+
+def test_a_log_that_is_counted_otherwise_is_told() -> None:
+    """A server that does not tell is believed."""
+    assert log_difference(None, 3) is log_difference(3, 3) is None
+    assert log_difference(2, 3) == "the log has 2 lines, not 3"

@@ -7,11 +7,10 @@ what the run does not have of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from wandb_outbox.deliver.readback import DELIVERED, MISSING_INPUTS, same
+from wandb_outbox.deliver.readback import DELIVERED, KEYS, MISSING_INPUTS, own_keys, same, texts
 from wandb_outbox.errors import Held
 from wandb_outbox.model import ExistingRun, JsonValue, Plan, PlanWarning, Severity
 
@@ -19,10 +18,8 @@ ENDED = frozenset({"finished", "failed", "crashed", "killed"})
 """The states of a run that nobody logs to any more."""
 ASK_AGAIN = 300.0
 """Seconds until a run that has not ended is asked for again. The server itself gives up a silent one after some minutes."""
-KEYS = "keys"
-"""In ``outbox/delivered`` of an attached run: the summary keys there that are ours."""
 FILES = "files"
-"""The same for its run files."""
+"""In ``outbox/delivered`` of an attached run: the run files there that are ours."""
 SCRIPT_KEYS = ("retroactive_logging", "original_output_dir")
 """What the guide's upload script writes into the config of the runs that it makes."""
 
@@ -76,9 +73,9 @@ def refusal(run: ExistingRun, entity: str, project: str, there: There | None, *,
 
 def own_part(plan: Plan, there: There) -> Plan:
     """The plan without what the run has of its own: such summary keys, tables, media and files stay as they are there."""
-    ours = {DELIVERED, MISSING_INPUTS, *_texts(there.ours.get(KEYS))}
+    ours = {DELIVERED, MISSING_INPUTS, *texts(there.ours.get(KEYS))}
     taken = {key for key in there.summary if key not in ours and not key.startswith("_")}
-    foreign = there.files.keys() - _texts(there.ours.get(FILES))
+    foreign = there.files.keys() - texts(there.ours.get(FILES))
     media = tuple(shown for shown in plan.media if shown.key not in taken and shown.name not in foreign)
     differ = sorted(key for key in taken & set(plan.summary) if not same(plan.summary[key], there.summary[key]))
     warnings = list(plan.warnings)
@@ -111,18 +108,14 @@ def own_part(plan: Plan, there: There) -> Plan:
 
 def noted(plan: Plan, there: There) -> dict[str, JsonValue]:
     """What is ours in the run, noted there before any of it is sent: after a kill in between it is known for ours."""
-    keys = {*_texts(there.ours.get(KEYS)), *_keys(plan)}
-    files = {*_texts(there.ours.get(FILES)), *plan.run_files, *(shown.name for shown in plan.media)}
+    keys = {*texts(there.ours.get(KEYS)), *own_keys(plan)}
+    files = {*texts(there.ours.get(FILES)), *plan.run_files, *(shown.name for shown in plan.media)}
     return {KEYS: sorted(keys), FILES: sorted(files)}
 
 
 def left_over(plan: Plan, there: There) -> list[str]:
     """Our summary keys of an earlier revision that this plan does not have any more."""
-    return sorted(key for key in _texts(there.ours.get(KEYS)) - _keys(plan) if key in there.summary)
-
-
-def _keys(plan: Plan) -> set[str]:
-    return {*plan.summary, *(table.name for table in plan.tables), *(shown.key for shown in plan.media)}
+    return sorted(key for key in texts(there.ours.get(KEYS)) - own_keys(plan) if key in there.summary)
 
 
 def directory_names(path: str) -> list[str]:
@@ -143,7 +136,3 @@ def holds_digest(manifests: Iterable[Mapping[str, str]], name: str, digest: str)
     return any(
         there == digest for manifest in manifests for path, there in manifest.items() if path.rpartition("/")[2] == name
     )
-
-
-def _texts(value: Any) -> set[str]:
-    return {each for each in value if isinstance(each, str)} if isinstance(value, Sequence) else set()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import wandb
 from wandb.apis import public
 
 from wandb_outbox.deliver.attach import There
+from wandb_outbox.deliver.edits import Shown
+from wandb_outbox.deliver.readback import DELIVERED
 
 RemoteRun: TypeAlias = public.Run
 LOOK_AGAIN = (0.5, 1.0, 2.0)
@@ -114,3 +116,14 @@ def says_not_found(error: Exception) -> bool:
     """Whether these are the words for something that is not there, of whatever kind."""
     text = str(error).lower()
     return "not found" in text or "404" in text
+
+
+def noted_by(remote: RemoteRun) -> Mapping[str, Any]:
+    """What an earlier delivery noted of itself in the run; empty when there was none."""
+    noted = plain(remote.summary_metrics.get(DELIVERED))
+    return noted if isinstance(noted, dict) else {}
+
+
+def shown_by(remote: RemoteRun) -> Shown:
+    """What people may have changed about a run, as the server has it now."""
+    return Shown(remote.display_name, remote.group, remote.job_type, remote.notes, tuple(remote.tags))

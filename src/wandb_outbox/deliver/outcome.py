@@ -52,7 +52,9 @@ _TRANSPORT = re.compile(
     # alone is found by the deliveries beside it that went through.
     r"uploads \(\d+/\d+\) have failed|"
     # A page where JSON was expected: a proxy or a login page answers, not W&B.
-    r"looking for beginning of value|<html|<!doctype|"
+    r"looking for beginning of value|<html|<!doctype|cannot unmarshal|"
+    # The server's own trouble, of which GraphQL tells with HTTP 200.
+    r"internal (?:server )?error|deadline exceeded|unavailable|try again|deadlock|"
     r"\b5\d\d\b|\b429\b|\b408\b",
     re.IGNORECASE,
 )

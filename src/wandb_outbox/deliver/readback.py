@@ -12,10 +12,10 @@ from wandb_outbox.model import JsonValue, Plan
 
 DELIVERED = "outbox/delivered"
 """The summary key that is written last: its presence means that everything before it was read back."""
+KEYS = "keys"
+"""In what was delivered: the summary keys that are ours."""
 LOG = "log"
 """In what was delivered: the :func:`log_record` of the lines that the run shows as its output."""
-TAGS = "tags"
-"""In what was delivered: the tags that are ours. People add others by hand, and those stay."""
 MISSING_INPUTS = "outbox/missing_inputs"
 """The summary key for inputs that the run names and the server does not have."""
 
@@ -28,8 +28,6 @@ class Seen:
     config: Mapping[str, JsonValue]
     summary: Mapping[str, JsonValue]
     history_rows: int
-    log_lines: int | None
-    """``None`` when it does not matter, or the server does not tell."""
     axes: Mapping[str, str]
     files: Mapping[str, int]
     tags: frozenset[str]
@@ -39,13 +37,10 @@ class Seen:
     artifact_bytes: int
 
 
-def differences(
-    seen: Seen, plan: Plan, *, history_rows: int, log_lines: int | None = None, sizes: Mapping[str, int]
-) -> list[str]:
-    """Every difference in words; an empty list means that the server has all of it.
+def differences(seen: Seen, plan: Plan, *, history_rows: int, sizes: Mapping[str, int]) -> list[str]:
+    """Every difference in words; an empty list means that the server has all of it but perhaps the log.
 
-    ``sizes`` are the planned artifact's files; ``history_rows`` is how many rows the run should have by now, and
-    ``log_lines`` how many lines of the log.
+    ``sizes`` are the planned artifact's files; ``history_rows`` is how many rows the run should have by now.
     """
     found: list[str] = []
     wanted_state = "finished" if plan.exit_code == 0 else "failed"
@@ -63,8 +58,6 @@ def differences(
             found.append(f"table {table.name} is not there with its {len(table.rows)} rows")
         elif seen.files.get(str(there.get("path"))) != there.get("size"):
             found.append(f"the file of table {table.name} is not there with its {there.get('size')} bytes")
-    if seen.log_lines is not None and seen.log_lines != log_lines:
-        found.append(f"the log has {seen.log_lines} lines, not {log_lines}")
     if seen.history_rows != history_rows:
         found.append(f"the history has {seen.history_rows} rows, not {history_rows}")
     found += [
@@ -85,6 +78,14 @@ def differences(
     if seen.artifact_bytes != sum(sizes.values()):
         found.append(f"the artifact has {seen.artifact_bytes} bytes, not {sum(sizes.values())}")
     return found
+
+
+def log_difference(there: int | None, lines: int) -> str | None:
+    """In words, when the server counts other lines of the log than were sent; it need not tell (``None``)."""
+    return None if there in (None, lines) else f"the log has {there} lines, not {lines}"
+
+
+_NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def metric_name(key: str) -> str:
@@ -118,8 +119,11 @@ def _has(seen: Seen, metric: str, axis: str) -> bool:
 def same(planned: JsonValue, there: JsonValue) -> bool:
     """Whether two JSON values are equal, as far as a trip through the server may change them.
 
-    Integers and floats of the same value are one; a key whose value is ``None`` may be absent.
+    Integers and floats of the same value are one; a key whose value is ``None`` may be absent; what is no number is sent as
+    its name, and comes back as one or the other.
     """
+    if isinstance(there, float) and not math.isfinite(there):
+        return bool(planned == _NO_NUMBERS[str(there)])
     if isinstance(planned, bool) or isinstance(there, bool):
         return planned is there
     if isinstance(planned, (int, float)) and isinstance(there, (int, float)):
@@ -174,20 +178,14 @@ def missing_lines(there: int | None, recorded: JsonValue, planned: Sequence[str]
     return planned[there:], False
 
 
-def tags_for(plan: Plan, there: Sequence[str], delivered: JsonValue) -> tuple[str, ...]:
-    """The tags that the run should have: those of the plan, and those ``there`` that no earlier delivery of ours set.
-
-    ``delivered`` is the mark of an earlier delivery; where none says which tags were ours, all of them were.
-    """
-    ours = delivered.get(TAGS) if isinstance(delivered, Mapping) else None
-    by_hand = [tag for tag in there if tag not in ours] if isinstance(ours, list) else []
-    return tuple(dict.fromkeys((*plan.tags, *by_hand)))
+def own_keys(plan: Plan) -> set[str]:
+    """The summary keys that a plan sets."""
+    return {*plan.summary, *(table.name for table in plan.tables), *(shown.key for shown in plan.media)}
 
 
-def stale_keys(summary: Mapping[str, JsonValue], plan: Plan) -> list[str]:
-    """Summary keys that an earlier revision left and this plan does not have."""
-    mine = set(plan.summary) | {table.name for table in plan.tables} | {shown.key for shown in plan.media} | {DELIVERED}
-    return sorted(key for key in summary if key not in mine and not key.startswith("_"))
+def texts(value: JsonValue) -> set[str]:
+    """The texts of a list that was noted on the server, where anything may stand by now."""
+    return {each for each in value if isinstance(each, str)} if isinstance(value, list) else set()
 
 
 def _same_row(row: Mapping[str, Any], there: Mapping[str, Any]) -> bool:

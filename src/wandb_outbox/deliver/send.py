@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +34,17 @@ from wandb_outbox.deliver.attach import (
     own_part,
 )
 from wandb_outbox.deliver.digests import Digests
-from wandb_outbox.deliver.existing import Existing, RemoteRun, is_absent, plain, says_not_found, there_of
+from wandb_outbox.deliver.edits import ours, stale_config, stale_keys, with_edits
+from wandb_outbox.deliver.existing import (
+    Existing,
+    RemoteRun,
+    is_absent,
+    noted_by,
+    plain,
+    says_not_found,
+    shown_by,
+    there_of,
+)
 from wandb_outbox.deliver.identify import Identify, Identity
 from wandb_outbox.deliver.outcome import KEY_HINT, Failure, Stage, decide, says_deleted, shorten
 from wandb_outbox.deliver.probe import Answer, ServerState, ask_log_lines, ask_server
@@ -43,16 +53,14 @@ from wandb_outbox.deliver.readback import (
     DELIVERED,
     LOG,
     MISSING_INPUTS,
-    TAGS,
     Seen,
     differences,
+    log_difference,
     log_record,
     metric_axes,
     metric_name,
     missing_history,
     missing_lines,
-    stale_keys,
-    tags_for,
 )
 from wandb_outbox.deliver.replay import (
     Place,
@@ -93,10 +101,15 @@ from wandb_outbox.steps import step
 API_TIMEOUT = 20
 READ_BACK_FOR = 60.0
 """Seconds a server may lag behind what it has accepted."""
+LOG_FOR = 15.0
+"""The same for its count of the log's lines when all else is there: they travel with the run's end, and servers may count
+them otherwise."""
 ARTIFACT_TIMEOUT = 120
 """Seconds to wait for the commit of an artifact, besides its size."""
 FINISH_TIMEOUT = 90
 """Seconds to wait at the end of a run for its last history, summary and files, besides their size."""
+ROWS_FOR = 15.0
+"""Seconds a server may take to show the rows of a history that it counts."""
 LINES_AT_ONCE = 500
 """Of a log, in one record to the SDK."""
 SLOWEST = 100_000
@@ -204,10 +217,6 @@ class _Delivery:
         """Of the log, as they should be on the server in the end."""
         self._log_frozen = False
         self._log_record: dict[str, Any] = {}
-        self._tags: tuple[str, ...] = ()
-        """That the run should have in the end."""
-        self._own_tags: list[str] = []
-        """Those that are ours, or were in an earlier delivery."""
         self._missing_inputs: list[str] = []
         self._fresh = True
         self._before: Snapshot | None = None
@@ -215,6 +224,10 @@ class _Delivery:
         self._lost: list[str] = []
         """Artifacts of the offline run whose files are gone."""
         self._notes: list[str] = []
+        self._wanted: Plan | None = None
+        """What is to be sent, before what people changed on the server."""
+        self._noted: Mapping[str, Any] = {}
+        """What an earlier delivery noted of itself in the run."""
         self._existing = Existing(api, self._still)
         self._who = Identify(job, self._existing, self._digests, self._notes.append)
 
@@ -261,6 +274,10 @@ class _Delivery:
                 return receipt
         step("send.identified")
         self._contact(identity.run_id, identity.incarnation)
+        self._wanted = plan
+        if identity.remote is not None:
+            self._noted = noted_by(identity.remote)
+            plan = with_edits(plan, shown_by(identity.remote), self._noted)
         artifacts = self._send(plan, entity, identity, before)
         self._enter(Stage.VERIFY)
         return self._verify(plan, entity, identity, artifacts)
@@ -303,15 +320,9 @@ class _Delivery:
         remote = identity.remote
         self._fresh = remote is None
         self._digests.begin(file for artifact in plan.artifacts for file in artifact.files)
-        earlier_mark = None if remote is None else plain(remote.summary_metrics.get(DELIVERED))
-        self._tags = tags_for(plan, () if remote is None else remote.tags, earlier_mark)
-        earlier = earlier_mark.get(TAGS, []) if isinstance(earlier_mark, dict) else []
-        self._own_tags = list(dict.fromkeys((*earlier, *plan.tags)))
         rows, self._frozen = plan.history, False
         if remote is not None and (remote.history_line_count or 0) > 0:
-            # Asked for in a thousand pieces at most: steps may be far apart, and the SDK asks for those between them, too.
-            piece = max(1000, remote.lastHistoryStep // 1000 + 1)
-            sent = [plain(row) for row in remote.scan_history(page_size=piece, use_cache=False)]
+            sent = self._rows_there(plan, remote)
             planned = [same_rows_key(row) | {"_step": row["_step"]} for row in plan.history] if plan.replays else None
             missing, self._frozen = missing_history(sent, planned or plan.history)
             rows = plan.history[len(plan.history) - len(missing) :]
@@ -333,9 +344,9 @@ class _Delivery:
                 self._committed_as_sent(holder)
             step("send.artifact-committed")
             self._check_unchanged(before)
-        except FolderChanged:
-            # The next revision resumes this run: end it in order. After any other failure that could block for
-            # minutes on the very network that failed; then the executor ends this process instead.
+        except (FolderChanged, NotVerified):
+            # The server answers, and the next try resumes this run: end it in order. After any other failure that could
+            # block for minutes on the very network that failed; then the executor ends this process instead.
             with contextlib.suppress(Exception):
                 run.finish(exit_code=plan.exit_code)
             raise
@@ -343,6 +354,26 @@ class _Delivery:
         run.finish(exit_code=plan.exit_code)
         step("send.finished")
         return artifacts
+
+    def _rows_there(self, plan: Plan, remote: RemoteRun) -> list[dict[str, Any]]:
+        """The rows of the history that the server has.
+
+        It may count rows that it does not show yet. Rows that are sent go behind those that it counts: who sent what it
+        does not show would have it twice.
+        """
+        for wait in _pauses(ROWS_FOR):
+            # Asked for in a thousand pieces at most: steps may be far apart, and the SDK asks for those between them, too.
+            piece = max(1000, remote.lastHistoryStep // 1000 + 1)
+            rows = [plain(row) for row in remote.scan_history(page_size=piece, use_cache=False)]
+            if len(rows) >= int(remote.history_line_count or 0) or plan.replays:
+                return rows  # rows of an offline run may share a step, and be shown as one
+            self._still()
+            if wait is not None:
+                time.sleep(wait)
+        raise NotVerified(
+            f"{plan.path}: of its history of {remote.history_line_count} rows the server shows {len(rows)}",
+            hint="it is tried again; none is sent twice",
+        )
 
     def _missing_lines(self, plan: Plan, entity: str, remote: RemoteRun | None) -> Sequence[str]:
         """The lines of the log that the server does not have yet."""
@@ -389,6 +420,7 @@ class _Delivery:
         there = there_of(remote)
         plan = replace(own_part(plan, there), name=str(remote.display_name))
         self._rows = int(remote.history_line_count or 0)
+        self._wanted = plan
         receipt = self._delivered_already(identity, remote, plan, entity)
         if receipt is not None:
             self._contact(identity.run_id, identity.incarnation)
@@ -454,6 +486,12 @@ class _Delivery:
             # may pass, and with its usual patience we would hear of it after a quarter of a minute.
             settings.x_graphql_retry_max = 1
             settings.x_graphql_retry_wait_max_seconds = 1
+        remote = identity.remote
+        if remote is not None and not (remote.summary_metrics and (plan.tags or not remote.tags)):
+            # The SDK resumes no run of which a server says that its summary is null (it was killed right after it was opened),
+            # and leaves the old tags of one that is to have none.
+            remote._attrs["tags"] = list(plan.tags)  # noqa: SLF001  it has no setter
+            remote.update()
         try:
             run = wandb.init(
                 settings=settings,
@@ -463,7 +501,7 @@ class _Delivery:
                 name=plan.name,
                 group=plan.group,
                 job_type=plan.job_type,
-                tags=list(self._tags),
+                tags=list(plan.tags),
                 notes=plan.notes,
                 config=plan.config,
                 resume="allow",
@@ -502,8 +540,8 @@ class _Delivery:
         if not any(replay.rows for replay in plan.replays):
             self._log(run, plan, rows)
         # From here on, and until all is read back, nobody may take an earlier content for delivered.
-        mark = {TAGS: self._own_tags, **({LOG: self._log_record} if self._log_record else {})}
-        run.summary.update({**plan.summary, DELIVERED: mark})
+        record = {LOG: self._log_record} if self._log_record else {}
+        run.summary.update({**plan.summary, DELIVERED: {**ours(self._wanted or plan, self._noted), **record}})
         holders = [self._set_table(run, table) for table in plan.tables]
         self._save_files(run, plan)
         for shown in plan.media:
@@ -730,8 +768,16 @@ class _Delivery:
         """
         path = self._job.request.path
         artifact = sent.artifact.wait(timeout=int(ARTIFACT_TIMEOUT + sent.bytes / SLOWEST))
-        if artifact.state != "COMMITTED":
-            raise NotVerified(f"{path}: the artifact {sent.name} is {artifact.state}, not COMMITTED")
+        for wait in _pauses(READ_BACK_FOR):
+            if artifact.state == "COMMITTED":
+                break
+            if wait is None:
+                raise NotVerified(
+                    f"{path}: the artifact {sent.name} is {artifact.state}, not COMMITTED", hint="it is tried again"
+                )
+            self._still()
+            time.sleep(wait)
+            _look_again(artifact)
         if artifact.digest != sent.digest:
             raise NotVerified(
                 f"{path}: the server has the artifact {sent.name} with the digest {artifact.digest}, not {sent.digest}",
@@ -782,14 +828,20 @@ class _Delivery:
     def _verify(self, plan: Plan, entity: str, identity: Identity, artifacts: list[wandb.Artifact]) -> Receipt:
         """Poll until the server gives back what was sent, then write ``outbox/delivered``."""
         artifact = artifacts[0] if artifacts else None
+        began = time.monotonic()
         for wait in _pauses(READ_BACK_FOR):
+            log: str | None = None
             try:
-                remote, found = self._read_back(plan, entity, identity, artifacts)
+                remote, found, log = self._read_back(plan, entity, identity, artifacts)
             except Exception as error:
-                if not says_not_found(error):
+                # A question may be asked again: all is sent, and one answer that is lost is no reason to begin anew.
+                there = wait is not None and check_server(self._server).state is ServerState.ONLINE
+                if not there and not says_not_found(error):
                     raise
                 remote, found = None, [f"asked for it, the server says: {_words(error)}"]
-            if remote is not None and not found:
+            if remote is not None and not found and (log is None or time.monotonic() - began > LOG_FOR):
+                if log is not None:
+                    self._notes.append(f"log-unverified: {log}, although all else of the run is there")
                 return self._seal(plan, entity, identity, remote, artifact)
             self._still()
             if wait is None:
@@ -802,12 +854,15 @@ class _Delivery:
 
     def _read_back(
         self, plan: Plan, entity: str, identity: Identity, artifacts: list[wandb.Artifact]
-    ) -> tuple[RemoteRun | None, list[str]]:
-        """The run as the server has it by now, and in what it differs from what was sent."""
+    ) -> tuple[RemoteRun | None, list[str], str | None]:
+        """The run as the server has it by now, in what it differs from what was sent, and in what its log does."""
         artifact = artifacts[0] if artifacts else None
         remote = self._existing.run(entity, plan.project, identity.run_id)
         if remote is None:
-            return None, ["the run is not there"]
+            return None, ["the run is not there"], None
+        for planned, logged in zip(plan.artifacts, artifacts, strict=True):
+            if (logged.file_count, logged.size) != (len(planned.files), planned.bytes):
+                _look_again(logged)
         files = {file.name: int(file.size) for file in remote.files(per_page=200)}
         lines = None if self._lines is None else self._count_lines(entity, plan, remote)
         seen = Seen(
@@ -815,7 +870,6 @@ class _Delivery:
             config=plain(remote.config),
             summary=plain(remote.summary_metrics),
             history_rows=int(remote.history_line_count or 0),
-            log_lines=lines,
             axes=metric_axes(plain(remote.rawconfig)),
             files=files,
             tags=frozenset(remote.tags),
@@ -830,7 +884,6 @@ class _Delivery:
             seen,
             plan,
             history_rows=self._rows if ended else seen.history_rows,
-            log_lines=None if self._lines is None else len(self._lines),
             sizes=sizes,
         )
         found += [
@@ -840,23 +893,22 @@ class _Delivery:
         ]
         if plan.replays:
             found += not_arrived(plan, files, (each.name for each in remote.logged_artifacts()), self._lost)
-        return remote, found
+        return remote, found, None if self._lines is None else log_difference(lines, len(self._lines))
 
     def _seal(
         self, plan: Plan, entity: str, identity: Identity, remote: RemoteRun, artifact: wandb.Artifact | None
     ) -> Receipt:
         step("send.read-back")
-        left = [] if plan.attach else [key for key in remote.config if key not in plan.config]
+        wanted = self._wanted or plan
+        before = noted_by(remote)
+        left = [] if plan.attach else stale_config(remote.config, plan, before)
         for key in left:
             # Of an earlier revision: the SDK only adds keys to the configuration of a run that it resumes.
             del remote.config[key]
-        bare = not plan.attach and not self._tags and bool(remote.tags)
-        if bare:
-            remote._attrs["tags"] = []  # noqa: SLF001  it has no setter; a run that is resumed without tags keeps its old ones
-        if left or bare:
+        if left:
             remote.update()
         summary = remote.summary
-        for key in [] if plan.attach else stale_keys(plain(remote.summary_metrics), plan):
+        for key in [] if plan.attach else stale_keys(plain(remote.summary_metrics), plan, before):
             summary._json_dict.pop(key, None)  # noqa: SLF001  the public face can only set keys it has loaded
         if plan.started_at is not None and plan.ended_at is not None:
             # The SDK counts the seconds of the upload; what people compare is the experiment's duration.
@@ -872,10 +924,9 @@ class _Delivery:
                     "incarnation": identity.incarnation,
                     "artifact": artifact.name if artifact else "",
                     "digest": artifact.digest if artifact else "",
-                    "intent": intent_of(plan),
-                    **({} if plan.attach else {TAGS: list(plan.tags)}),
+                    "intent": intent_of(wanted),
                     **({LOG: self._log_record if self._lines is None else log_record(self._lines)} if plan.log else {}),
-                    **(noted(plan, there_of(remote)) if plan.attach else {}),
+                    **(noted(plan, there_of(remote)) if plan.attach else ours(wanted, {})),
                 }
             }
         )
@@ -980,6 +1031,11 @@ def _table(planned: PlannedTable) -> wandb.Table:
     table = wandb.Table(columns=list(planned.columns), data=[], allow_mixed_types=True)
     table.data = [list(row) for row in planned.rows]
     return table
+
+
+def _look_again(artifact: wandb.Artifact) -> None:
+    """Read an artifact that was logged anew: the SDK keeps what it was told when it had sent it."""
+    artifact._populate_after_save(str(artifact._id))  # noqa: SLF001  no public way reads it, or names it before its commit
 
 
 def check_server(server: Server) -> Answer:
