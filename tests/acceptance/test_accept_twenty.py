@@ -254,7 +254,8 @@ def test_artifacts_equal_the_folders(story: Story) -> None:
         on_disk = md5s_on_disk(story.folder(case))
         assert tuple(sorted(on_disk)) == run_folders.FILES
         assert md5s_on_server(artifact.files) == on_disk
-        assert artifact.metadata["counts"] == {"files": len(on_disk), "bytes": artifact.size}
+        samples = len(json.loads((story.folder(case) / "results.json").read_bytes()))
+        assert artifact.metadata["counts"] == {"files": len(on_disk), "bytes": artifact.size, "samples": samples}
 
 
 def test_run_files_are_there_to_be_fetched(story: Story) -> None:
