@@ -23,6 +23,7 @@ from format_makers import (
 from wandb_outbox.errors import FolderChanged, UserError
 from wandb_outbox.folder import snapshot
 from wandb_outbox.formats import evidence
+from wandb_outbox.model import JsonValue
 
 FILLER = "[2025-12-03 10:10:00,000][httpx][INFO] - HTTP Request: POST http://localhost\n"
 
@@ -265,6 +266,51 @@ def test_a_training_is_done_at_its_last_step(tmp_path: Path) -> None:
     assert folder.evidence("hf-trainer").done is not None
     folder.put("checkpoint-7/trainer_state.json", {})
     assert folder.evidence("hf-trainer").done is None
+
+
+def _state(step: int, *, stop: bool = False) -> dict[str, JsonValue]:
+    control = {"TrainerControl": {"args": {"should_training_stop": stop}}}
+    return {"global_step": step, "max_steps": 10, "stateful_callbacks": control}
+
+
+def test_a_training_that_was_killed_says_so_by_its_last_checkpoint(tmp_path: Path) -> None:
+    """Unless it stopped early, or its script came to its end and saved model or state."""
+    folder = RunFolder(tmp_path).put("checkpoint-5/trainer_state.json", _state(5))
+    said = folder.evidence("hf-trainer")
+    assert said.done is None
+    assert said.failed == "checkpoint-5/trainer_state.json says step 5 of 10, and nothing was saved after it"
+    folder.put("checkpoint-7/trainer_state.json", _state(7, stop=True))
+    assert folder.evidence("hf-trainer").failed is None
+    folder.put("checkpoint-7/trainer_state.json", _state(7))
+    assert folder.evidence("hf-trainer").failed is not None
+    folder.put("model.safetensors", "x")
+    assert folder.evidence("hf-trainer").failed is None
+
+
+def test_a_training_that_goes_on_is_not_done_by_its_earlier_end(tmp_path: Path) -> None:
+    """The state at the top is of the session before; the newest checkpoint is of this one."""
+    folder = RunFolder(tmp_path).put("trainer_state.json", _state(10))
+    assert folder.evidence("hf-trainer").done == "trainer_state.json says step 10 of 10"
+    folder.put("checkpoint-15/trainer_state.json", {"global_step": 15, "max_steps": 20})
+    said = folder.evidence("hf-trainer")
+    assert said.done is None
+    assert said.failed == "checkpoint-15/trainer_state.json says step 15 of 20, and nothing was saved after it"
+    folder.put("trainer_state.json", {"global_step": 20, "max_steps": 20})
+    assert folder.evidence("hf-trainer").done == "trainer_state.json says step 20 of 20"
+
+
+def test_a_harness_that_was_killed_between_two_tasks_has_failed(tmp_path: Path) -> None:
+    """Without any samples it was not asked for them: that says nothing."""
+    stamp = "2025-12-03T11-00-00.1"
+    folder = RunFolder(tmp_path).put(f"results_{stamp}.json", {"configs": {"gsm8k": {}, "arc": {}}, "results": {}})
+    assert folder.evidence("lm-eval").failed is None
+    folder.put(f"samples_gsm8k_{stamp}.jsonl", "{}")
+    said = folder.evidence("lm-eval")
+    assert (said.done, said.failed) == (
+        None, f"results_{stamp}.json is there, and the samples of these tasks are not: arc"
+    )  # fmt: skip
+    folder.put(f"samples_arc_{stamp}.jsonl", "{}")
+    assert folder.evidence("lm-eval").done is not None
 
 
 def test_a_harness_run_is_done_when_its_samples_are_there(tmp_path: Path) -> None:

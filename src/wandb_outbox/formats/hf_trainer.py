@@ -53,9 +53,12 @@ class HfTrainer:
         )
 
     def evidence(self, path: str, snapshot: Snapshot, marker: str | None) -> FormatEvidence:
-        """Done by the last step, or by results that are not older than the newest checkpoint."""
+        """Done by the last step, or by results that are not older than the newest checkpoint.
+
+        Failed by a traceback, or by a last checkpoint before the last step with nothing saved after it.
+        """
         done = marker or _done_by_steps(path, snapshot) or _done_by_results(path, snapshot)
-        failed = None if done else logged_traceback(path, snapshot)
+        failed = None if done else logged_traceback(path, snapshot) or _unfinished(path, snapshot)
         logs = set(top_level_logs(snapshot))
         return FormatEvidence(
             done=done, failed=failed, nothing_to_show=all(file.path in logs for file in snapshot.files)
@@ -129,13 +132,44 @@ def _small_object(path: str, snapshot: Snapshot, name: str) -> dict[str, JsonVal
     return value if isinstance(value, dict) else None
 
 
+def _newest_state(snapshot: Snapshot) -> str:
+    """The Trainer's state that was saved last: a training that is resumed leaves that of the session before at the top."""
+    top = snapshot.file(STATE)
+    saved = snapshot.file(state_of(file for file in snapshot.files if file.path != STATE))
+    return STATE if saved is None or (top is not None and top.mtime_ns >= saved.mtime_ns) else saved.path
+
+
 def _done_by_steps(path: str, snapshot: Snapshot) -> str | None:
-    name = state_of(snapshot.files)
+    name = _newest_state(snapshot)
     state = _small_object(path, snapshot, name) or {}
     step, last = state.get("global_step"), state.get("max_steps")
     if isinstance(step, int) and isinstance(last, int) and 0 < last <= step:
         return f"{name} says step {step} of {last}"
     return None
+
+
+def _unfinished(path: str, snapshot: Snapshot) -> str | None:
+    """What the newest checkpoint says of a training that was killed, or ``None``.
+
+    A training that stops early has it in its last checkpoint; a script that comes to its end saves model or state once more.
+    """
+    name = _newest_state(snapshot)
+    if name == STATE:
+        return None
+    saved_ns = max(file.mtime_ns for file in snapshot.files if is_checkpoint(file.path.partition("/")[0]))
+    if any(is_model_file(file.path) and file.mtime_ns > saved_ns for file in snapshot.files):
+        return None
+    state = _small_object(path, snapshot, name) or {}
+    step, last = state.get("global_step"), state.get("max_steps")
+    if not isinstance(step, int) or not isinstance(last, int) or step >= last or _stops(state):
+        return None
+    return f"{name} says step {step} of {last}, and nothing was saved after it"
+
+
+def _stops(state: JsonValue) -> bool:
+    for key in ("stateful_callbacks", "TrainerControl", "args", "should_training_stop"):
+        state = state.get(key) if isinstance(state, dict) else None
+    return state is True
 
 
 def _done_by_results(path: str, snapshot: Snapshot) -> str | None:

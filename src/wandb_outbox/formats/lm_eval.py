@@ -42,9 +42,10 @@ class LmEval:
         return bool(_timestamps(names))
 
     def evidence(self, path: str, snapshot: Snapshot, marker: str | None) -> FormatEvidence:
-        """Done when every task in the newest results has its file of samples."""
-        done = marker or _done(path, snapshot)
-        failed = None if done else logged_traceback(path, snapshot)
+        """Done when every task in the newest results has its file of samples; failed when only some have."""
+        without = _without_samples(path, snapshot)
+        done = marker or _done(snapshot, without)
+        failed = None if done else logged_traceback(path, snapshot) or _unfinished(snapshot, without)
         return FormatEvidence(done=done, failed=failed, nothing_to_show=not timestamps(snapshot))
 
     def read(self, path: str, snapshot: Snapshot) -> Content:
@@ -103,19 +104,34 @@ def _timestamps(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({found[1] for name in names if (found := _RESULTS.fullmatch(name))}))
 
 
-def _done(path: str, snapshot: Snapshot) -> str | None:
+def _without_samples(path: str, snapshot: Snapshot) -> list[str] | None:
+    """The tasks in the newest results that have no file of samples; ``None`` where nothing can be said of the tasks."""
     known = timestamps(snapshot)
     if not known:
         return None
-    name = f"results_{known[-1]}.json"
     try:
-        value = decode_plainly(read_file(path, name, _MAX_READ))
+        value = decode_plainly(read_file(path, f"results_{known[-1]}.json", _MAX_READ))
     except (ValueError, Rejected):
         return None
     tasks = _tasks(value)
-    if tasks and all(snapshot.file(f"samples_{task}_{known[-1]}.jsonl") is not None for task in tasks):
-        return f"{name} is there, and the samples of each of its tasks"
-    return None
+    if not tasks:
+        return None
+    return [task for task in tasks if snapshot.file(f"samples_{task}_{known[-1]}.jsonl") is None]
+
+
+def _done(snapshot: Snapshot, without: list[str] | None) -> str | None:
+    if without != []:
+        return None
+    return f"results_{timestamps(snapshot)[-1]}.json is there, and the samples of each of its tasks"
+
+
+def _unfinished(snapshot: Snapshot, without: list[str] | None) -> str | None:
+    """It writes the samples task by task, or, when it is not asked to, none at all."""
+    newest = max(timestamps(snapshot), default=None)
+    begun = any((found := _SAMPLES.fullmatch(file.path)) and found[2] == newest for file in snapshot.files)
+    if not without or not begun:
+        return None
+    return f"results_{newest}.json is there, and the samples of these tasks are not: {', '.join(without[:5])}"
 
 
 def _tasks(value: JsonValue) -> Collection[str]:

@@ -32,8 +32,7 @@ LOOK_GAP = 0.5
 LOOK_SHARE = 0.1
 """Share of one core that the looks at one folder may take: one of a hundred thousand files takes a second."""
 WRITER_POLL = 30.0
-"""Seconds until a folder that somebody writes to is looked at without an event. Sooner, and ever more seldom, after one: of
-what dies together the last file may be closed an instant later, where no event of it reaches us."""
+"""Seconds until a folder that somebody writes to is looked at without an event, at the latest."""
 SLICE = 0.05
 """Seconds of work in one step, so that events and deliveries never wait long."""
 SCAN_SHARE = 0.0025
@@ -728,7 +727,7 @@ class Intake:
                 rhythm = self._rhythm(tracked)
                 wait = rhythm if wait is None else min(wait, rhythm)
                 self._note(tracked, run, judgement, wait)
-                self._set_due(tracked, self._tick() + wait)
+                self._set_due(tracked, self._tick() + min(wait, self._soon_after_event(tracked)))
                 return
         step("intake.queued")
         tracked.trace = None
@@ -762,11 +761,18 @@ class Intake:
     def _rhythm(self, tracked: Tracked) -> float:
         """Seconds until a folder is looked at without an event; without events at all, sooner the newer its content."""
         if tracked.watched or tracked.trace is None:
-            if tracked.trace is None or tracked.trace.writers.writers is not Writers.WRITER:
-                return WRITER_POLL
-            return min(max(self._tick() - tracked.sighted, tracked.gap), WRITER_POLL)
+            return WRITER_POLL
         quiet = tracked.trace.looked - tracked.trace.same_since
         return min(max(quiet / 10, 1.0), max(self._policy.rescan, 1.0))
+
+    def _soon_after_event(self, tracked: Tracked) -> float:
+        """Seconds until a folder with a writer is looked at once more: as many as have passed since its last event.
+
+        Of what dies together the last file may be closed an instant later, where no event of it reaches us.
+        """
+        if tracked.trace is None or tracked.trace.writers.writers is not Writers.WRITER:
+            return float("inf")
+        return max(self._tick() - tracked.sighted, tracked.gap)
 
     def _crashed(
         self, tracked: Tracked, run: Run, judgement: Judgement, taken: Snapshot, found: FormatEvidence
