@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -204,8 +204,8 @@ _NEXT: Mapping[State, tuple[str, str]] = {
 """By state, the command that moves a run on, and what it does."""
 
 
-def why_text(run: Run, *, now: float, watched: bool) -> str:
-    """``why``: where it stands and why, in sentences. ``watched``: a daemon runs."""
+def why_text(run: Run, *, now: float, watched: Collection[str] | None) -> str:
+    """``why``: where it stands and why, in sentences. ``watched``: the roots of the daemon; ``None`` when none runs."""
     lines = [f"{run.path} is {run.state.value}: {run.reason}."]
     if run.state is State.WRITING:
         lines += _waiting_lines(run, now=now, watched=watched)
@@ -225,7 +225,7 @@ def why_text(run: Run, *, now: float, watched: bool) -> str:
     return "\n".join(lines)
 
 
-def _waiting_lines(run: Run, *, now: float, watched: bool) -> Iterator[str]:
+def _waiting_lines(run: Run, *, now: float, watched: Collection[str] | None) -> Iterator[str]:
     """What a folder that is not finished waits for, since when, and when it is looked at again."""
     if run.verdict_since is not None:
         since = f"{moment(run.verdict_since)}, for {duration(now - run.verdict_since)}"
@@ -234,12 +234,20 @@ def _waiting_lines(run: Run, *, now: float, watched: bool) -> Iterator[str]:
         yield "Waited for: time alone. If nothing changes and nobody opens a file of it, it is decided then."
     else:
         yield "Waited for: a sign of its end, which is that the last open file is closed, or that something in it says so."
-    if not watched:
+    if watched is None:
         yield "No daemon runs: it is looked at again by the next `wandb-outbox watch` or `wandb-outbox flush`."
+    elif run.root is not None and not any(_is_at_or_below(run.path, root) for root in watched):
+        yield (
+            f"The daemon that runs does not watch {run.root}: start it with that root, too, or `flush` or `upload` it by hand."
+        )
     elif run.look_at is not None and run.look_at > now:
         yield f"Looked at again, without an event, at {moment(run.look_at)}, in {duration(run.look_at - now)}."
     elif run.look_at is not None:
         yield "Looked at again with its next event, and twice a minute without one (in its own rhythm where a root is polled)."
+
+
+def _is_at_or_below(path: str, top: str) -> bool:
+    return path == top or path.startswith(top.rstrip("/") + "/")
 
 
 def flush_text(uploaded: int, after: Mapping[State, int], server: str, detail: str) -> str:

@@ -320,6 +320,18 @@ def test_a_folder_that_never_was_complete_cannot_be_released(store: Store) -> No
     assert not store.release(run.key, "")
 
 
+def test_what_was_skipped_before_it_was_finished_can_be_taken_up_again(store: Store) -> None:
+    """There is no content to approve yet; what was finished is released as it was shown."""
+    run = add(store)
+    assert not store.unskip(run.key)
+    assert store.skip_by_person(run.key)
+    assert store.unskip(run.key)
+    assert (again(store, run).state, again(store, run).by_person) == (State.WRITING, False)
+    finished = queue(store)
+    assert store.skip_by_person(finished.key)
+    assert not store.unskip(finished.key)
+
+
 # -- folders that go, come and are made anew -------------------------------------------------------------------------
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from replay_script import Ending, Life, Session
 from replay_theatre import Theatre, Timing
+
+from wandb_outbox.model import State
 
 FOLDER = "outputs/run"
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
@@ -54,6 +57,36 @@ def test_why_tells_the_evidence_with_the_daemon_alive_and_dead(tmp_path: Path, l
         files = [file for file in Path(theatre.path(FOLDER)).rglob("*") if file.is_file()]
         assert f"A look at it now: {len(files)} files" in text
         assert "failed   run_tts_eval.log says that this began, and not that it ended: trajectory generation" in text
+
+
+def test_a_run_that_was_skipped_while_it_was_written_can_be_released(tmp_path: Path) -> None:
+    """It goes as soon as it is finished, without a rescan."""
+    act = Session(FOLDER).begin().chunk(4).add(["cue", "skipped"]).evaluate().end_well().act()
+    with Theatre(tmp_path) as theatre:
+        theatre.start_daemon()
+        theatre.play({"run": Life([act], (Ending(FOLDER),))})
+        theatre.wait(lambda: any("open for writing" in row.reason for row in theatre.rows()), "the writer to be seen")
+        theatre.command("skip", theatre.path(FOLDER))
+        theatre.give_cue("skipped")
+        theatre.wait(lambda: theatre.journal("run").curtain, "its end")
+        time.sleep(2 * theatre.timing.settle)  # nothing can tell when it is left alone
+        assert theatre.row(FOLDER).state is State.SKIPPED
+        assert "sent as soon as it is finished" in theatre.command("release", theatre.path(FOLDER))
+        theatre.wait(lambda: theatre.row(FOLDER).state is State.QUEUED, "its turn")
+
+
+def test_why_says_when_the_daemon_does_not_watch_the_root(tmp_path: Path) -> None:
+    """Nobody waits for a look that never comes."""
+    with Theatre(tmp_path) as theatre, Theatre(tmp_path, roots=("other",)) as later:
+        theatre.start_daemon()
+        theatre.play({"run": Life([Session(FOLDER).begin().add(["cue", "on"]).act()], (Ending(FOLDER),))})
+        theatre.wait(theatre.rows, "its beginning")
+        theatre.stop_daemon()
+        later.start_daemon()
+        later.wait(lambda: "does not watch" in said(theatre), "its roots to be told")
+        assert f"The daemon that runs does not watch {theatre.path('outputs')}: start it with that root" in said(
+            theatre
+        )
 
 
 def test_why_looks_by_the_rules_of_the_root(tmp_path: Path) -> None:

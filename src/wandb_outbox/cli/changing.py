@@ -43,7 +43,14 @@ def release_command(arguments: argparse.Namespace) -> int:
     with _changing(arguments) as store:
         chosen = _chosen(store, arguments, [State.HELD])
         prints = {run.key: run.fingerprint for run in chosen}
-        return _change_each(store, chosen, lambda key: store.release(key, prints[key]), "queued")
+        unskipped = [run for run in chosen if store.unskip(run.key)]
+        for run in unskipped:
+            print(f"{printable(run.path)}: sent as soon as it is finished")
+        if unskipped:
+            # A running daemon had laid it aside.
+            store.ask("look", {"paths": [run.path for run in unskipped]}, now=time.time())
+        others = [run for run in chosen if run not in unskipped]
+        return _change_each(store, others, lambda key: store.release(key, prints[key]), "queued")
 
 
 def skip_command(arguments: argparse.Namespace) -> int:

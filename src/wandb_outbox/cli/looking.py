@@ -68,7 +68,8 @@ def why_command(arguments: argparse.Namespace) -> int:
     """Where a run stands and why, with the evidence seen now."""
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # see detect/writers.py: a broken lease would end us
     store, run = _one(arguments)
-    watched = running_executor(state_dir_of(arguments)) is not None
+    running = running_executor(state_dir_of(arguments)) is not None
+    watched = [root["path"] for root in store.fact("roots") or ()] if running else None
     print(printable(report.why_text(run, now=time.time(), watched=watched), keep_lines=True))
     if run.state in (State.WRITING, State.HELD, State.QUEUED):
         from wandb_outbox.detect.evidence import evidence_text

@@ -800,6 +800,15 @@ class Store:
             key, fingerprint,
         )  # fmt: skip
 
+    def unskip(self, key: int) -> bool:
+        """A person takes back that it is skipped, before it was ever found finished: it is looked at as any other."""
+        return self._change(
+            "UPDATE runs SET state = 'writing', verdict = 'writing', verdict_since = NULL, by_person = 0, "
+            "reason = 'released by a person; it was not found finished yet' "
+            "WHERE key = ? AND state = 'skipped' AND gone = 0 AND by_person = 1 AND fingerprint = ''",
+            key,
+        )
+
     def skip_by_person(self, key: int) -> bool:
         """A person wants it left alone, whatever happens to the folder."""
         return self._change(

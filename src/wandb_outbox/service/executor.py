@@ -289,6 +289,10 @@ class Executor:
             case "recheck":
                 self.deliverer.recheck()
                 return {}
+            case "look":
+                for path in request.arguments["paths"]:
+                    self.intake.track(path)
+                return {}
             case "flush":
                 self.intake.look_everywhere()
                 while not self.intake.caught_up():
