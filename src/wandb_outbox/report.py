@@ -126,8 +126,13 @@ def status_json(store: Store | None, executor: Executor | None, *, now: float) -
     }  # fmt: skip
 
 
-def status_text(status: Mapping[str, Any], backlog: Iterable[tuple[str, int, int]], *, now: float) -> str:
-    """``status`` for a person: what is where, and what to do. ``backlog`` is :meth:`Store.backlog`."""
+def status_text(
+    status: Mapping[str, Any], backlog: Iterable[tuple[str, int, int]], *, now: float, nowhere: str | None = None
+) -> str:
+    """``status`` for a person: what is where, and what to do.
+
+    ``backlog`` is :meth:`Store.backlog`; ``nowhere``: the state directory in which there is no outbox.
+    """
     daemon, server = status["daemon"], status["server"]
     lines = []
     if daemon["alive"]:
@@ -137,6 +142,8 @@ def status_text(status: Mapping[str, Any], backlog: Iterable[tuple[str, int, int
         lines.append(
             "daemon   not running: start it with `wandb-outbox watch ROOT`, or deliver once with `wandb-outbox flush ROOT`"
         )
+    if nowhere is not None:
+        lines.append(f"outbox   none in {nowhere}: is it elsewhere? Say so with --state-dir or WANDB_OUTBOX_STATE_DIR")
     words = f"server   {server['state']}"
     if server["detail"]:
         words += f": {server['detail']}"
@@ -154,7 +161,7 @@ def status_text(status: Mapping[str, Any], backlog: Iterable[tuple[str, int, int
     ]
     if status["oldest_waiting_seconds"] is not None:
         lines.append(f"waiting  the oldest for {duration(status['oldest_waiting_seconds'])}")
-    if status["next_attempt_at"] is not None and status["next_attempt_at"] > now:
+    if daemon["alive"] and status["next_attempt_at"] is not None and status["next_attempt_at"] > now:
         lines.append(f"next     in {duration(status['next_attempt_at'] - now)}")
     lines += [
         f"upload   {upload['path']}  {size(upload['bytes_sent'])} of {size(upload['bytes_total'])}"
@@ -185,7 +192,7 @@ def show_text(run: Run, attempts: Sequence[Attempt]) -> str:
         ("run", f"{run.entity}/{run.project}: {run.name}" if run.project else "not sent yet"),
         ("url", run.url or ""), ("artifact", f"{run.artifact} (digest {run.digest})" if run.artifact else ""),
         ("seen", moment(run.first_seen)), ("complete", moment(run.completed_at)), ("uploaded", moment(run.uploaded_at)),
-        ("attempts", str(run.attempts)),
+        ("attempts", str(run.attempts)), ("hold", "every later content waits until it is released" if run.hold else ""),
         ("error", f"{run.error_class}: {run.error_message}" if run.error_message else ""), ("hint", run.error_hint or ""),
     ]  # fmt: skip
     lines = [f"{name:<9} {value}" for name, value in fields if value]
@@ -204,8 +211,19 @@ _NEXT: Mapping[State, tuple[str, str]] = {
 """By state, the command that moves a run on, and what it does."""
 
 
-def why_text(run: Run, *, now: float, watched: Collection[str] | None) -> str:
-    """``why``: where it stands and why, in sentences. ``watched``: the roots of the daemon; ``None`` when none runs."""
+def hindrances(*, paused: bool, watched: bool) -> list[str]:
+    """What keeps everything that is queued from being delivered, here and not at the server, and what ends it."""
+    lines = ["Uploads are paused: nothing new is uploaded until `wandb-outbox resume`."] if paused else []
+    if not watched:
+        lines.append("No daemon runs: it is delivered by the next `wandb-outbox watch` or `wandb-outbox flush`.")
+    return lines
+
+
+def why_text(run: Run, *, now: float, watched: Collection[str] | None, server: Mapping[str, Any], paused: bool) -> str:
+    """``why``: where it stands and why, in sentences.
+
+    ``watched``: the roots of the daemon, ``None`` when none runs; ``server`` and ``paused``: its facts.
+    """
     lines = [f"{run.path} is {run.state.value}: {run.reason}."]
     if run.state is State.WRITING:
         lines += _waiting_lines(run, now=now, watched=watched)
@@ -218,6 +236,12 @@ def why_text(run: Run, *, now: float, watched: Collection[str] | None) -> str:
         lines.append(f"Next: `wandb-outbox {_NEXT[run.state][0]} {run.run_id[:8]}` {_NEXT[run.state][1]}.")
     if run.next_attempt_at is not None and run.state is State.HELD:
         lines.append(f"The server is asked again at {moment(run.next_attempt_at)}.")
+    if run.state is State.QUEUED:
+        lines += hindrances(paused=paused, watched=watched is not None)
+        if server.get("state", "unknown") not in ("online", "unknown"):
+            lines.append(f"Waited for: the server, which is {server['state']}: {server.get('detail', '')}.")
+    elif run.hold and run.state is not State.HELD:
+        lines.append("A person holds it: its next content waits for `wandb-outbox release`.")
     if run.next_attempt_at is not None and run.state is State.QUEUED:
         lines.append(f"It is tried again at {moment(run.next_attempt_at)}.")
     if run.url and run.state is not State.UPLOADED:

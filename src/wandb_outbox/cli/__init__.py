@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 
 from wandb_outbox.cli.common import complain
 from wandb_outbox.cli.parser import parse
 from wandb_outbox.errors import ConfigurationError, ExecutorRunning, OutboxError, StateUnusable, UserError
+from wandb_outbox.outbox.location import DISK_TROUBLE
 from wandb_outbox.report import Exit
 
 COMMANDS: Mapping[str, str] = {
@@ -32,12 +34,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # else the interpreter does it at exit, where nobody can catch what comes next
+            sys.stdout.flush()  # else the interpreter does it at exit, where nobody can catch what comes next
     except BrokenPipeError:
         # The reader of a pipe has seen enough; say nothing, and do not let the interpreter say it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return Exit.OK
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        _silence()
+        complain(f"{error.filename or 'the output'} cannot be written: {error.strerror}")
+        return Exit.LEFT
+    except KeyboardInterrupt:
+        # Ended by the signal, and not by an exit code: else a shell would go on with a loop around us.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+        raise
+
+
+def _silence() -> None:
+    """Let what is left in the buffer of the output go nowhere, when the interpreter writes it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fill_standard_descriptors() -> None:
@@ -47,6 +64,9 @@ def _fill_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # it takes the lowest that is free
+    # The interpreter has no streams for what was closed when it started.
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _run(argv: list[str]) -> int:

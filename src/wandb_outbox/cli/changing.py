@@ -17,6 +17,8 @@ from wandb_outbox.outbox.store import Store
 from wandb_outbox.report import Exit
 from wandb_outbox.row import Run, State
 
+_ON_ITS_WAY = (State.WRITING, State.HELD, State.QUEUED)
+
 
 def retry_command(arguments: argparse.Namespace) -> int:
     """Fresh attempts for failed runs."""
@@ -35,7 +37,13 @@ def hold_command(arguments: argparse.Namespace) -> int:
     """Keep runs back until they are released."""
     with _changing(arguments) as store:
         chosen = _chosen(store, arguments, [State.QUEUED, State.WRITING])
-        return _change_each(store, chosen, store.hold, "held until it is released")
+        return _change_each(
+            store,
+            chosen,
+            store.hold,
+            "held until it is released",
+            later="its next content is held until it is released",
+        )
 
 
 def release_command(arguments: argparse.Namespace) -> int:
@@ -79,10 +87,12 @@ def resume_command(arguments: argparse.Namespace) -> int:
 def _chosen(store: Store, arguments: argparse.Namespace, states: Sequence[State]) -> list[Run]:
     """The runs a command is about: those named, or with --all (or --root) those in ``states``; then the filters."""
     everything = arguments.all or (arguments.root is not None and not arguments.run_queries)
+    if not everything and not arguments.run_queries:
+        raise UserError([f"say which RUN to {arguments.command}, or --all"], hint="`wandb-outbox list` shows all")
     chosen = list(store.list(states)) if everything else []
     chosen += named(store, arguments)
+    top = os.path.realpath(os.path.expanduser(arguments.root or ""))
     if arguments.root is not None:
-        top = os.path.realpath(arguments.root)
         chosen = [run for run in chosen if run.path == top or run.path.startswith(top.rstrip("/") + "/")]
     since = getattr(arguments, "since", None)
     if since is not None:
@@ -92,9 +102,14 @@ def _chosen(store: Store, arguments: argparse.Namespace, states: Sequence[State]
             raise UserError([f"--since {since!r} is no day such as 2026-01-31"]) from error
         chosen = [run for run in chosen if _changed_at(run.path) >= first]
     if not chosen:
-        raise UserError(
-            [f"there is no such run to {arguments.command}"], hint="say which RUN, or --all; see `wandb-outbox list`"
+        where = f" below {top}" if arguments.root is not None else ""
+        when = f", changed since {since}" if since is not None else ""
+        what = (
+            f"none{where} is {' or '.join(state.value for state in states)}{when}"
+            if everything
+            else f"none{where}{when}"
         )
+        raise UserError([f"there is no such run to {arguments.command}: {what}"], hint="`wandb-outbox list` shows all")
     return chosen
 
 
@@ -107,11 +122,14 @@ def _changed_at(path: str) -> float:
         return 0.0
 
 
-def _change_each(store: Store, chosen: Sequence[Run], change: Callable[[int], bool], words: str) -> int:
+def _change_each(
+    store: Store, chosen: Sequence[Run], change: Callable[[int], bool], words: str, *, later: str | None = None
+) -> int:
+    """Make one change to each and tell of it; ``later``: the words for a run that is not on its way now."""
     left = 0
     for run in chosen:
         if change(run.key):
-            print(f"{printable(run.path)}: {words}")
+            print(f"{printable(run.path)}: {later if later and run.state not in _ON_ITS_WAY else words}")
         else:
             left += 1
             after = store.get(run.key) or run

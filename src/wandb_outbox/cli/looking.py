@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Sequence
 
 from wandb_outbox import __version__, report
 from wandb_outbox.cli.common import complain, find, named, printable, printable_lines, state_dir_of, unknown
@@ -31,7 +32,9 @@ def status_command(arguments: argparse.Namespace) -> int:
             print(json.dumps(status, indent=None if arguments.watch else 2), flush=True)
         else:
             clear = "\x1b[H\x1b[2J" if arguments.watch and sys.stdout.isatty() else ""
-            print(clear + printable(report.status_text(status, backlog, now=time.time()), keep_lines=True), flush=True)
+            nowhere = state_dir.path if store is None else None
+            words = report.status_text(status, backlog, now=time.time(), nowhere=nowhere)
+            print(clear + printable(words, keep_lines=True), flush=True)
         if not arguments.watch:
             return Exit.OK if executor is not None else Exit.DOWN
         try:
@@ -70,7 +73,9 @@ def why_command(arguments: argparse.Namespace) -> int:
     store, run = _one(arguments)
     running = running_executor(state_dir_of(arguments)) is not None
     watched = [root["path"] for root in store.fact("roots") or ()] if running else None
-    print(printable(report.why_text(run, now=time.time(), watched=watched), keep_lines=True))
+    server, paused = store.fact("server") or {}, bool(store.fact("paused"))
+    words = report.why_text(run, now=time.time(), watched=watched, server=server, paused=paused)
+    print(printable(words, keep_lines=True))
     if run.state in (State.WRITING, State.HELD, State.QUEUED):
         from wandb_outbox.detect.evidence import evidence_text
 
@@ -81,6 +86,7 @@ def why_command(arguments: argparse.Namespace) -> int:
 def wait_command(arguments: argparse.Namespace) -> int:
     """Wait until runs are delivered, or cannot be."""
     keys: list[int] | None = None
+    told: Sequence[str] = ()
     deadline = None if arguments.timeout is None else time.monotonic() + arguments.timeout
     while True:
         # Opened anew for each look: what a reader of another user sees of a quiet outbox never changes.
@@ -95,6 +101,7 @@ def wait_command(arguments: argparse.Namespace) -> int:
             runs = store.list([State.WRITING, State.QUEUED, State.UPLOADING])
         else:
             runs = [run for run in map(store.get, keys) if run is not None]
+        paused = bool(store.fact("paused"))
         store.close()
         waiting = [
             run
@@ -111,6 +118,10 @@ def wait_command(arguments: argparse.Namespace) -> int:
             for run in waiting[:10]:
                 complain(f"{run.path} is still {run.state.value}: {run.reason}")
             return Exit.LEFT
+        hindrances = report.hindrances(paused=paused, watched=running_executor(state_dir_of(arguments)) is not None)
+        if hindrances != told:
+            complain(*hindrances)
+            told = hindrances
         time.sleep(0.2)
 
 

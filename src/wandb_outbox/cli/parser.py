@@ -7,12 +7,15 @@ which click's options cannot, and it costs no start-up time.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from typing import NoReturn
 
 from wandb_outbox.report import Exit
 from wandb_outbox.row import State
+
+HIGHEST_PORT = 65_535
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, parents=[shared], help=words, description=words[0].upper() + words[1:] + "."
         )
-        command.set_defaults(command=name)
+        command.set_defaults(command=name, parser=command)
         return command
 
     watch = add("watch", "watch the roots and deliver what is finished, in the foreground")
@@ -116,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     wait.add_argument("--timeout", type=_seconds, metavar="S", help="give up after this many seconds")
 
     sandbox = add("sandbox", "run a loopback W&B server, to try a setup without an account")
-    sandbox.add_argument("--port", type=int, default=0, metavar="P", help="the port (default: a free one)")
+    sandbox.add_argument("--port", type=_port, default=0, metavar="P", help="the port (default: a free one)")
     sandbox.add_argument(
         "--directory", metavar="DIR", help="keep what it receives here (default: a temporary directory)"
     )
@@ -146,11 +149,10 @@ def _add_overrides(command: argparse.ArgumentParser) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse, and let DIR arguments stand after options, too, which argparse's subcommands do not."""
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = build_parser().parse_known_args(argv)
     stray = [word for word in rest if word.startswith("-") and word != "-"]
     if stray or (rest and not hasattr(arguments, "dirs")):
-        parser.error(f"unrecognized arguments: {' '.join(stray or rest)}")
+        arguments.parser.error(f"unrecognized arguments: {' '.join(stray or rest)}")
     if hasattr(arguments, "dirs"):
         arguments.dirs += rest
         # A bare name can be meant as a tag although a folder is called so, too: only with no DIR left is that a mistake.
@@ -159,12 +161,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
         ]
         if swallowed:
             folders = " ".join([*arguments.dirs, *swallowed])
-            parser.error(
+            arguments.parser.error(
                 f"--tags took the folder {', '.join(swallowed)} for a tag: put the folders first, as in "
                 f"`wandb-outbox {arguments.command} {folders} --tags ...`"
             )
         if not arguments.dirs:
-            parser.error("the following arguments are required: DIR")
+            arguments.parser.error("the following arguments are required: DIR")
     return arguments
 
 
@@ -176,7 +178,13 @@ def _said(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError("expected a number of seconds")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdecimal() and int(text) <= HIGHEST_PORT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to {HIGHEST_PORT}")

@@ -31,7 +31,7 @@ def plan_command(arguments: argparse.Namespace) -> int:
             problems.append(error.message)
     if arguments.json:
         print(json.dumps({"schema": report.SCHEMA, "plans": [plan_to_json(plan) for plan in plans]}, indent=2))
-    else:
+    elif plans:
         print("\n\n".join(plan_to_text(plan) for plan in plans))
     for problem in (*problems, *formats.faults()):
         complain(problem)

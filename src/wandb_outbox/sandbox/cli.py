@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    entities = [DEFAULT_ENTITY, *(arguments.entity or [])]
+    entities = list(dict.fromkeys([DEFAULT_ENTITY, *(arguments.entity or [])]))
     try:
         sandbox = Sandbox(arguments.directory, arguments.port, arguments.api_key, entities, host=arguments.host)
     except OSError as error:
