@@ -187,6 +187,7 @@ def show_text(run: Run, attempts: Sequence[Attempt]) -> str:
     fields = [
         ("folder", run.path), ("root", run.root or "none: given by hand"), ("format", run.format),
         ("state", run.state.value), ("reason", run.reason), ("verdict", f"{run.verdict} ({run.outcome})"),
+        ("judged", run.judged if run.judged not in run.reason else ""),
         ("run id", run.run_id), ("revision", f"{run.revision} (incarnation {run.incarnation})"),
         ("content", f"{run.files} files, {size(run.bytes)}, fingerprint {run.fingerprint or 'none yet'}"),
         ("run", f"{run.entity}/{run.project}: {run.name}" if run.project else "not sent yet"),
@@ -225,6 +226,8 @@ def why_text(run: Run, *, now: float, watched: Collection[str] | None, server: M
     ``watched``: the roots of the daemon, ``None`` when none runs; ``server`` and ``paused``: its facts.
     """
     lines = [f"{run.path} is {run.state.value}: {run.reason}."]
+    if run.judged and run.state not in (State.WRITING, State.HELD) and run.judged not in run.reason:
+        lines.append(f"It was found {run.verdict}: {run.judged}.")
     if run.state is State.WRITING:
         lines += _waiting_lines(run, now=now, watched=watched)
     if run.error_message and run.state in (State.QUEUED, State.FAILED, State.HELD):

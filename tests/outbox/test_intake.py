@@ -24,7 +24,7 @@ from wandb_outbox.errors import FolderChanged, UploaderCrashed
 from wandb_outbox.folder import snapshot
 from wandb_outbox.model import State, run_id
 from wandb_outbox.outbox.intake import LOOK_GAP, QUIET, WAITING_IN_SIGHT
-from wandb_outbox.report import status_json, status_text
+from wandb_outbox.report import show_text, status_json, status_text, why_text
 from wandb_outbox.settings import RootSettings
 
 DAY = 86_400.0
@@ -113,6 +113,22 @@ def test_a_folder_that_takes_long_to_look_at_is_looked_at_more_seldom(world: Wor
         world.step(gap)
         assert tracked.looked > looked
         assert tracked.gap == LOOK_GAP
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+def test_why_a_run_was_taken_for_what_it_is_can_be_asked_after_its_upload(world: World, crashed: bool) -> None:
+    """The server has it, and a person asks what it was crashed, or finished, by."""
+    world.start()
+    path = world.crashed("run") if crashed else world.delivered("run")
+    if crashed:
+        world.settle(100)
+        world.deliver(path)
+    words = "It was found crashed: run.log ends with a traceback: RuntimeError: CUDA died, and nobody writes to it."
+    if not crashed:
+        words = "It was found complete: nobody writes to it, and nothing in it says how it ended."
+    run = world.run(path)
+    assert words in why_text(run, now=NOW, watched=(), server={}, paused=False)
+    assert run.judged in show_text(run, ())
 
 
 def test_a_new_folder_waits_for_settle(world: World) -> None:
