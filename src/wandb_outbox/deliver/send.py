@@ -487,11 +487,12 @@ class _Delivery:
             settings.x_graphql_retry_max = 1
             settings.x_graphql_retry_wait_max_seconds = 1
         remote = identity.remote
-        if remote is not None and not (remote.summary_metrics and (plan.tags or not remote.tags)):
-            # The SDK resumes no run of which a server says that its summary is null (it was killed right after it was opened),
-            # and leaves the old tags of one that is to have none.
-            remote._attrs["tags"] = list(plan.tags)  # noqa: SLF001  it has no setter
+        if remote is not None and remote.tags and not plan.tags:
+            remote._attrs["tags"] = []  # noqa: SLF001  it has no setter; a run that is resumed without tags keeps its old ones
             remote.update()
+        if remote is not None and not remote.summary_metrics:
+            # It was killed right after it was opened. Servers may say null of an empty summary, and that the SDK resumes not.
+            remote.summary.update({DELIVERED: {}})  # type: ignore[no-untyped-call]
         try:
             run = wandb.init(
                 settings=settings,

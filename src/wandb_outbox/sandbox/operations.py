@@ -443,9 +443,9 @@ class Run:
         return json.dumps(self._run.config)
 
     @property
-    def summary_metrics(self) -> str:
-        """The summary."""
-        return json.dumps(self._run.summary)
+    def summary_metrics(self) -> str | None:
+        """The summary; null where there is none, as of a run that was only opened."""
+        return json.dumps(self._run.summary) if self._run.summary else None
 
     @property
     def system_metrics(self) -> str:
