@@ -176,7 +176,7 @@ def status_text(
         lines.append(f"last     {status['last_uploaded']['path']} → {status['last_uploaded']['url']}")
     if status["last_error"]:
         error = status["last_error"]
-        lines.append(f"error    {error['path']}: {error['message']}")
+        lines.append(f"error    {error['path']}: {without_path(error['path'], error['message'])}")
         if error["hint"]:
             lines.append(f"         {error['hint']}")
     return "\n".join(lines)
@@ -212,6 +212,11 @@ _NEXT: Mapping[State, tuple[str, str]] = {
 """By state, the command that moves a run on, and what it does."""
 
 
+def without_path(path: str, message: str) -> str:
+    """A message for a line that begins with the folder, which most messages of errors name themselves."""
+    return message.removeprefix(f"{path}: ")
+
+
 def hindrances(*, paused: bool, watched: bool) -> list[str]:
     """What keeps everything that is queued from being delivered, here and not at the server, and what ends it."""
     lines = ["Uploads are paused: nothing new is uploaded until `wandb-outbox resume`."] if paused else []
@@ -225,7 +230,7 @@ def why_text(run: Run, *, now: float, watched: Collection[str] | None, server: M
 
     ``watched``: the roots of the daemon, ``None`` when none runs; ``server`` and ``paused``: its facts.
     """
-    lines = [f"{run.path} is {run.state.value}: {run.reason}."]
+    lines = [f"{run.path} is {run.state.value}: {without_path(run.path, run.reason)}."]
     if run.judged and run.state not in (State.WRITING, State.HELD) and run.judged not in run.reason:
         lines.append(f"It was found {run.verdict}: {run.judged}.")
     if run.state is State.WRITING:

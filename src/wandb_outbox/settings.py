@@ -320,6 +320,7 @@ def load(
         and isinstance(root.get("convention"), str)
         and root["convention"] not in known_conventions
     ]
+    problems += _contradictions(_well_formed_roots(configured))
     if problems or settings is None:
         raise ConfigurationError(problems, hint="mend these and start again; nothing was done")
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + name for name in OUTSIDE_SETTINGS}
@@ -387,6 +388,16 @@ def _well_formed_roots(value: object) -> tuple[RootSettings, ...]:
     return tuple(roots)
 
 
+def _contradictions(roots: Sequence[RootSettings]) -> list[str]:
+    """What is wrong with a directory that is several roots: nobody could say whose rules count for what is below it."""
+    rules: dict[str, RootSettings] = {}
+    return [
+        f"root {root.path} is given more than once, with different rules: keep one of them"
+        for root in roots
+        if rules.setdefault(root.path, root) != root
+    ]
+
+
 def _tables(value: object) -> dict[str, dict[str, Any]]:
     return {name: table for name, table in value.items() if isinstance(table, dict)} if isinstance(value, dict) else {}
 
@@ -407,7 +418,9 @@ def _fault(
         fields = RootSettings.model_fields if len(location) > 1 else Settings.model_fields
         return f"{source}: {name} is no setting{_suggestion(str(location[-1]), set(fields))}"
     shown = "" if isinstance(value, (dict, list, tuple)) else f" (given: {value!r})"
-    message = message.removeprefix("Value error, ")
+    message = message.removeprefix("Value error, ").replace("a valid tuple", "a list")
+    if location == ("roots",) and isinstance(value, dict):
+        message += ": write [[roots]], with two brackets"
     return f"{source}: {name}: {message[0].lower()}{message[1:]}{shown}"
 
 

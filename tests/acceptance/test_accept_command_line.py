@@ -43,6 +43,7 @@ def in_a_shell(bench: Bench, words: str, redirection: str) -> Done:
         (["flush", "--timeout", "1h"], "wandb-outbox flush", "'1h' is no number of seconds"),
         (["wait", "--timeout", "-5"], "wandb-outbox wait", "'-5' is no number of seconds"),
         (["wait", "--timeout", "inf"], "wandb-outbox wait", "'inf' is no number of seconds"),
+        (["upload", "a-folder", "--project", ""], "wandb-outbox upload", "it is empty; is a variable unset?"),
         (["sandbox", "--port", "99999"], "wandb-outbox sandbox", "'99999' is no port: 0 to 65535"),
     ],
 )
@@ -137,3 +138,49 @@ def test_a_change_says_of_which_runs_there_are_none(bench: Bench) -> None:
             2,
             True,
         )
+
+
+@alone_on_a_bench
+def test_a_prefix_of_several_ids_changes_nothing(bench: Bench) -> None:
+    """Whoever mistypes an id must not skip half of the outbox; a folder above is meant as all that lies below it."""
+    bench.server.down()
+    for number in range(34):  # more than there are first characters of an id
+        run_folders.make(bench.outputs / f"2025-12-03/run{number}")
+    assert bench.run("flush", bench.outputs).code == 75
+    ids = [run["id"] for run in bench.list("--state", "queued")]
+    letter = next(letter for letter in {each[0] for each in ids} if sum(each.startswith(letter) for each in ids) > 1)
+    done = bench.run("skip", letter)
+    assert (done.code, done.out) == (2, "")
+    assert f"'{letter}' could be " in done.err
+    assert done.err.endswith("wandb-outbox: say more of the id, or the path\n")
+    assert len(bench.list("--state", "queued")) == 34
+    assert bench.run("skip", bench.outputs).code == 0
+    assert len(bench.list("--state", "skipped")) == 34
+
+
+@alone_on_a_bench
+def test_what_is_left_is_told_with_what_sends_it(bench: Bench) -> None:
+    """``upload`` without a network names the folder once, the server's trouble, and the commands that go on."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/run")
+    bench.server.down()
+    done = bench.run("upload", folder)
+    assert done.code == 75
+    first, server, sends = [line for line in done.err.splitlines() if not line.startswith("{")]
+    assert first.startswith(f"wandb-outbox: {folder} is queued: ")
+    assert "the server is offline: " in server
+    assert "`wandb-outbox flush ROOT`" in sends
+    bench.server.up()
+    assert bench.run("flush", bench.home).code == 0
+    bench.wait_state(folder, "uploaded")
+
+
+@alone_on_a_bench
+def test_a_refused_folder_is_named_once_in_a_line(bench: Bench) -> None:
+    """Messages of errors begin with the folder, and so does the line that tells of it."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/run")
+    done = bench.run("upload", folder, "--entity", "nobody", environ={"WANDB_OUTBOX_MAX_ATTEMPTS": "1"})
+    assert done.code == 1
+    told = [done.err, bench.run("status").out, bench.run("why", folder).out, bench.run("flush", bench.outputs).err]
+    for words in told:
+        (line,) = [line for line in words.splitlines() if "nobody not found" in line and not line.startswith("{")]
+        assert line.count(str(folder)) == 1, words

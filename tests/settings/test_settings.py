@@ -323,10 +323,26 @@ def test_every_fault_is_told_at_once(home: Home) -> None:
         "roots.0.on_crsh is no setting (did you mean on_crash?)",
         "root /b: unknown convention 'llm' (known: auto, llm-tts-eval, params-meta)",
         "roots.2.path: field required",
-        "roots.2.tags: input should be a valid tuple",
+        "roots.2.tags: input should be a list",
         "WANDB_OUTBOX_SETTLE: settle: input should be a valid number",
     ):
         assert words in faults, words
+
+
+def test_a_directory_with_two_sets_of_rules_is_a_fault(home: Home) -> None:
+    """Whose entity would its runs go to? The same root said twice is no question."""
+    home.write('[[roots]]\npath = "/a"\nentity = "x"\n[[roots]]\npath = "/a/"\nentity = "y"\n')
+    assert home.faults() == ("root /a is given more than once, with different rules: keep one of them",)
+    home.write(
+        '[[roots]]\npath = "/a"\nentity = "x"\n[[roots]]\npath = "/a/"\nentity = "x"\n[[roots]]\npath = "/a/b"\n'
+    )
+    assert [root.path for root in home.settings().roots] == ["/a", "/a", "/a/b"]
+
+
+def test_one_bracket_too_few(home: Home) -> None:
+    """``[roots]`` is a table, and what is wanted is a list of them."""
+    home.write('[roots]\npath = "/a"\n')
+    assert home.faults() == (f"{home.file}: roots: input should be a list: write [[roots]], with two brackets",)
 
 
 @pytest.mark.parametrize(

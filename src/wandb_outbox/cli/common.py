@@ -170,12 +170,23 @@ def unknown(query: str) -> UserError:
     return UserError([f"no run is known by {query!r}"], hint="`wandb-outbox list` shows all")
 
 
+def several(query: str, runs: Sequence[Run]) -> UserError:
+    """The error for a RUN that matches more than one."""
+    return UserError(
+        [f"{query!r} could be {len(runs)} runs", *(f"  {run.run_id}  {run.path}" for run in runs[:10])],
+        hint="say more of the id, or the path",
+    )
+
+
 def named(store: Store, arguments: argparse.Namespace) -> list[Run]:
-    """The runs that the RUN arguments name, each once."""
+    """The runs that the RUN arguments name, each once: a folder above names all below it, a prefix of ids must be of one."""
     found: dict[int, Run] = {}
     for query in arguments.run_queries:
         runs = find(store, query)
         if not runs:
             raise unknown(query)
+        by_id = [run for run in runs if run.run_id.startswith(query)]
+        if len(by_id) > 1:
+            raise several(query, by_id)
         found.update((run.key, run) for run in runs)
     return list(found.values())

@@ -73,7 +73,8 @@ def _tell_flush(store: Store, began: float) -> int:
     state, detail = server.get("state", "unknown"), server.get("detail", "")
     print(report.flush_text(store.uploaded_since(began), after, state, detail))
     for run in store.list([State.FAILED]):
-        complain(f"failed: {run.path}: {run.error_message}", run.error_hint or "")
+        words = report.without_path(run.path, run.error_message or run.reason)
+        complain(f"failed: {run.path}: {words}", run.error_hint or "")
     return report.finished_exit(after[State.QUEUED] + after[State.UPLOADING], after[State.FAILED], state)
 
 
@@ -122,10 +123,14 @@ def _tell_upload(store: Store, keys: Sequence[int], problems: Sequence[str]) -> 
         else:
             left += run.state in (State.QUEUED, State.UPLOADING, State.WRITING)
             failed += run.state not in (State.QUEUED, State.UPLOADING, State.WRITING)
-            complain(f"{run.path} is {run.state.value}: {run.reason}", run.error_hint or "")
+            words = report.without_path(run.path, run.reason)
+            complain(f"{run.path} is {run.state.value}: {words}", run.error_hint or "")
     server = store.fact("server") or {}
     if left and server.get("state") != "online":
-        complain(f"the server is {server.get('state', 'unknown')}: {server.get('detail', '')}; what is queued is kept")
+        complain(
+            f"the server is {server.get('state', 'unknown')}: {server.get('detail', '')}; what is queued is kept",
+            "the next `wandb-outbox watch`, `wandb-outbox flush ROOT` or `wandb-outbox upload` sends it",
+        )
     code = report.finished_exit(left, failed, server.get("state", "unknown"))
     return Exit.USAGE if problems and not keys else code or (Exit.LEFT if problems else Exit.OK)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from wandb_outbox import __version__, report
-from wandb_outbox.cli.common import complain, find, named, printable, printable_lines, state_dir_of, unknown
+from wandb_outbox.cli.common import complain, find, named, printable, printable_lines, several, state_dir_of, unknown
 from wandb_outbox.errors import UserError
 from wandb_outbox.outbox.lock import running_executor
 from wandb_outbox.outbox.store import Store
@@ -140,10 +140,5 @@ def _one(arguments: argparse.Namespace) -> tuple[Store, Run]:
             hint="`wandb-outbox list` shows all; a folder that was never seen is sent with `wandb-outbox upload DIR`",
         )
     if len(runs) > 1:
-        raise UserError(
-            [
-                f"{arguments.run_query!r} could be {len(runs)} runs",
-                *(f"  {run.run_id}  {run.path}" for run in runs[:10]),
-            ]
-        )
+        raise several(arguments.run_query, runs)
     return store, runs[0]

@@ -136,11 +136,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_overrides(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--entity", metavar="E")
-    command.add_argument("--project", metavar="P")
-    command.add_argument("--name", metavar="N")
-    command.add_argument("--group", metavar="G")
-    command.add_argument("--job-type", metavar="J")
+    command.add_argument("--entity", type=_said, metavar="E")
+    command.add_argument("--project", type=_said, metavar="P")
+    command.add_argument("--name", type=_said, metavar="N")
+    command.add_argument("--group", type=_said, metavar="G")
+    command.add_argument("--job-type", type=_said, metavar="J")
     command.add_argument(
         "--tags", nargs="+", action="extend", metavar="T", help="as in `--tags a b c`; also repeated or with commas"
     )
@@ -171,7 +171,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _said(text: str) -> str:
-    """A folder or a run: an empty word is an unset variable, and must not mean the current directory or every run."""
+    """A folder, a run or a name: an empty word is an unset variable, and must not mean this directory, every run, or none."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty; is a variable unset?")
     return text
