@@ -184,3 +184,33 @@ def test_a_refused_folder_is_named_once_in_a_line(bench: Bench) -> None:
     for words in told:
         (line,) = [line for line in words.splitlines() if "nobody not found" in line and not line.startswith("{")]
         assert line.count(str(folder)) == 1, words
+
+
+@alone_on_a_bench
+def test_a_pause_is_told_by_whoever_delivers_nothing_for_it(bench: Bench) -> None:
+    """``upload`` and ``flush`` of a paused outbox say why they sent nothing, and what ends that."""
+    folder = run_folders.make(bench.outputs / "2025-12-03/run")
+    assert bench.run("flush", bench.home).code == 0
+    assert bench.run("pause").code == 0
+    for done in (bench.run("upload", folder), bench.run("flush", bench.outputs)):
+        assert (done.code, "nothing new is uploaded until `wandb-outbox resume`" in done.err) == (1, True)
+    assert bench.run("resume").code == 0
+    assert bench.run("flush", bench.outputs) == Done(0, "1 uploaded\n", "")
+
+
+@alone_on_a_bench
+def test_a_folder_of_run_folders_is_named_as_such(bench: Bench) -> None:
+    """``upload`` sends what it is told, as one run; it and ``plan`` say that others lie in it, and what makes runs of them."""
+    for name in ("one", "two"):
+        run_folders.make(bench.outputs / f"2025-12-03/{name}")
+    day = bench.outputs / "2025-12-03"
+    words = (
+        f"2 run folders lie in it, such as one; as one run it has the files of all: `wandb-outbox flush {day}` makes"
+    )
+    (plan,) = bench.run("plan", "--json", day).json()["plans"]
+    (warning,) = [each for each in plan["warnings"] if each["rule"] == "runs-inside"]
+    assert (warning["severity"], warning["message"].startswith(words)) == ("warning", True)
+    done = bench.run("upload", day)
+    assert (done.code, done.err.startswith(f"wandb-outbox: {day}: {words}")) == (0, True)
+    assert bench.run("plan", day / "one").out.count("runs-inside") == 0
+    assert bench.run("upload", day / "one").err == ""

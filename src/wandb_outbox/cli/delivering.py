@@ -29,6 +29,7 @@ from wandb_outbox.outbox.store import Store
 from wandb_outbox.report import Exit
 from wandb_outbox.service import daemon, once
 from wandb_outbox.service.executor import Executor
+from wandb_outbox.service.preview import runs_inside
 from wandb_outbox.settings import Loaded
 
 
@@ -72,6 +73,8 @@ def _tell_flush(store: Store, began: float) -> int:
     server = store.fact("server") or {}
     state, detail = server.get("state", "unknown"), server.get("detail", "")
     print(report.flush_text(store.uploaded_since(began), after, state, detail))
+    if after[State.QUEUED]:
+        complain(*report.hindrances(paused=bool(store.fact("paused")), watched=True))
     for run in store.list([State.FAILED]):
         words = report.without_path(run.path, run.error_message or run.reason)
         complain(f"failed: {run.path}: {words}", run.error_hint or "")
@@ -86,6 +89,10 @@ def upload_command(arguments: argparse.Namespace) -> int:
     overrides = overrides_of(arguments)
     # A path is the caller's, and a daemon that takes the request has another working directory.
     paths = [os.path.abspath(path) for path in arguments.dirs]
+    for path in paths:
+        inside = runs_inside(path, loaded.settings)
+        if inside is not None:
+            complain(f"{path}: {inside}")
     stopped = on_interrupt()
     log = configure_log(loaded, default="error")
     with _progress() as show:
@@ -131,6 +138,8 @@ def _tell_upload(store: Store, keys: Sequence[int], problems: Sequence[str]) -> 
             f"the server is {server.get('state', 'unknown')}: {server.get('detail', '')}; what is queued is kept",
             "the next `wandb-outbox watch`, `wandb-outbox flush ROOT` or `wandb-outbox upload` sends it",
         )
+    if left:
+        complain(*report.hindrances(paused=bool(store.fact("paused")), watched=True))
     code = report.finished_exit(left, failed, server.get("state", "unknown"))
     return Exit.USAGE if problems and not keys else code or (Exit.LEFT if problems else Exit.OK)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 
 from wandb_outbox.detect.by_hand import judge_by_hand
-from wandb_outbox.formats import bytes_to_send
+from wandb_outbox.detect.scan import scan
+from wandb_outbox.folder import OWN_DIRECTORY
+from wandb_outbox.formats import bytes_to_send, recognise
 from wandb_outbox.model import Overrides, Plan, PlanRequest, PlanWarning, Severity, run_id
 from wandb_outbox.outbox.location import StateDir
 from wandb_outbox.outbox.store import Store
@@ -18,6 +22,8 @@ from wandb_outbox.service.site import known_site
 from wandb_outbox.settings import Settings
 
 _MADE_LATER = "made at the first delivery"
+_LOOKED_AT = 10_000
+"""Directories that are looked at below a folder which is named by hand."""
 
 
 def preview(
@@ -57,8 +63,31 @@ def preview(
             f"{size:,} bytes are more than max_bytes ({settings.max_bytes:,}): the folder is held until it is released"
         )
         told = (*told, PlanWarning("max-bytes", Severity.WARNING, words))
+    inside = runs_inside(real, settings)
+    if inside is not None:
+        told = (*told, PlanWarning("runs-inside", Severity.WARNING, inside))
     if known is None and run is None and plan.run_id == request.run_id:
         plan = replace(
             plan, sources={**plan.sources, "id": f"provisional: the site that it is made of is {_MADE_LATER}"}
         )
     return replace(plan, warnings=(*plan.warnings, *told))
+
+
+def runs_inside(path: str, settings: Settings) -> str | None:
+    """What to say of a folder that is no run folder itself, and has some below it: probably they were meant."""
+    real = os.path.realpath(path)
+    detect = look_rules(settings, settings.root_of(real)).detect
+    found = list(islice(scan(real, lambda top, names: recognise(top, names, detect=detect)), _LOOKED_AT))
+    below = [
+        os.path.relpath(each.path, real)
+        for each in found
+        if each.format is not None and os.path.basename(os.path.dirname(each.path)) != OWN_DIRECTORY
+    ]
+    if not below or below[0] == os.curdir:
+        return None
+    what = (
+        f"a run folder lies in it, {below[0]}"
+        if len(below) == 1
+        else f"{len(below)} run folders lie in it, such as {below[0]}"
+    )
+    return f"{what}; as one run it has the files of all: `wandb-outbox flush {shlex.quote(real)}` makes a run of each"
