@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -357,6 +357,8 @@ class Plan:
     """What the folder itself asks for: ``"hold"``, ``"never"`` or nothing."""
     replays: tuple[Replay, ...] = ()
     """The offline run that this one is, oldest part first; then ``history`` holds its rows."""
+    panels: Mapping[str, JsonValue] = field(default_factory=dict)
+    """By name, the charts that the offline run made itself, as the SDK keeps them."""
     others: tuple[str, ...] = ()
     """Directories of further offline runs in the folder: each is delivered first, as a run of its own."""
     unit: str | None = None

@@ -32,6 +32,10 @@ for step in range(steps):
         run.log({"table": wandb.Table(columns=["a", "b"], data=[[1, "x"], [2, "y"]])}, commit=False)
 run.config["late"] = 7
 run.summary["final"] = 0.5
+if how == "chart":
+    run.config.update({"net": {"width": 2}}, allow_val_change=True)
+    points = wandb.Table(columns=["x", "y"], data=[[1, 2], [3, 4]])
+    run.log({"curve": wandb.plot.line(points, "x", "y", title="A curve")})
 if how == "large":
     run.summary["large"] = "x" * 5_000_000
 run.finish(exit_code=int(how) if how.isdigit() else 0)
@@ -81,7 +85,7 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 def made(
     steps: int = STEPS, how: str = "well", run_id: str = "", project: str = "recorded", name: str = "by-the-run"
 ) -> Made:
-    """An offline run of this shape. ``how``: ``well``, ``large`` (a summary of 5 MB), or its exit code."""
+    """An offline run of this shape. ``how``: ``well``, ``large`` (a summary of 5 MB), ``chart``, or its exit code."""
     with _MAKING:  # tests run side by side
         return _made(steps, how, run_id, project, name)
 

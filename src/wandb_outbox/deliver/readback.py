@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wandb_outbox.model import JsonValue, Plan
@@ -35,6 +35,7 @@ class Seen:
     artifact_state: str
     artifact_files: int
     artifact_bytes: int
+    panels: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 def differences(seen: Seen, plan: Plan, *, history_rows: int, sizes: Mapping[str, int]) -> list[str]:
@@ -67,6 +68,9 @@ def differences(seen: Seen, plan: Plan, *, history_rows: int, sizes: Mapping[str
     ]
     found += [
         f"the metric {key} is not drawn over {axis}" for key, axis in plan.axes.items() if not _has(seen, key, axis)
+    ]
+    found += [
+        f"the chart {key} is not there" for key, panel in plan.panels.items() if not same(panel, seen.panels.get(key))
     ]
     for name in plan.run_files:
         if seen.files.get(name) != sizes.get(name):
@@ -109,6 +113,13 @@ def metric_axes(config: Mapping[str, JsonValue]) -> dict[str, str]:
         if isinstance(name, str) and isinstance(axis, str):
             found[name] = axis
     return found
+
+
+def panels_of(config: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+    """The charts of a run by name, from its raw configuration."""
+    own = config.get("_wandb")
+    panels = own.get("visualize") if isinstance(own, Mapping) else None
+    return panels if isinstance(panels, Mapping) else {}
 
 
 def _has(seen: Seen, metric: str, axis: str) -> bool:

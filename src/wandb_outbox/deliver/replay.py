@@ -105,7 +105,11 @@ def send_records(
                 case RecordType.STATS if fresh:
                     stream.publish(_copy(stream, each, "stats"))
                 case RecordType.ARTIFACT:
-                    name = _send_artifact(stream, place, _copy(stream, each, "artifact"), contents)
+                    artifact = _copy(stream, each, "artifact")
+                    if replay.run_id != place.run_id:
+                        # Its run was deleted: what is known by the recorded name would stay with that one.
+                        artifact.artifact.client_id = _renamed(artifact.artifact.client_id, place.run_id)
+                    name = _send_artifact(stream, place, artifact, contents)
                     if name is not None:
                         lost.append(name)
                     progress()
@@ -134,6 +138,17 @@ def send_summary_times(stream: Stream, last: Mapping[str, Any]) -> None:
             item.key = key
             item.value_json = json.dumps(last[key])
     stream.publish(record)
+
+
+def send_panels(stream: Stream, panels: Mapping[str, Any]) -> None:
+    """Set the charts of the run into the part of its configuration that the SDK keeps for itself, as ``wandb.plot`` does."""
+    record = stream.record()
+    for name, panel in panels.items():
+        item = record.config.update.add()
+        item.nested_key.extend(["_wandb", "visualize", name])
+        item.value_json = json.dumps(panel)
+    if panels:
+        stream.publish(record)
 
 
 def run_files(plan: Plan) -> dict[str, tuple[str, str, int]]:
@@ -197,6 +212,11 @@ def _copy(stream: Stream, read: LogRecord, name: str) -> Any:
     record = stream.record()
     getattr(record, name).CopyFrom(getattr(whole, name))
     return record
+
+
+def _renamed(client_id: str, run_id: str) -> str:
+    """Another name of the kind that the SDK gives an artifact before the server does; the same one for each attempt."""
+    return hashlib.blake2b(f"{client_id} {run_id}".encode()).hexdigest()
 
 
 def _send_artifact(stream: Stream, place: Place, record: Any, contents: _Contents) -> str | None:

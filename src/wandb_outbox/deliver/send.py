@@ -61,6 +61,7 @@ from wandb_outbox.deliver.readback import (
     metric_name,
     missing_history,
     missing_lines,
+    panels_of,
 )
 from wandb_outbox.deliver.replay import (
     Place,
@@ -69,6 +70,7 @@ from wandb_outbox.deliver.replay import (
     not_arrived,
     same_rows_key,
     save_files,
+    send_panels,
     send_records,
     send_row,
     send_summary_times,
@@ -657,6 +659,7 @@ class _Delivery:
         )
         if plan.history:
             send_summary_times(stream, plan.history[-1])
+        send_panels(stream, plan.panels)
         stream.flush()
 
         def save(path: str, base: str) -> None:
@@ -872,6 +875,7 @@ class _Delivery:
             summary=plain(remote.summary_metrics),
             history_rows=int(remote.history_line_count or 0),
             axes=metric_axes(plain(remote.rawconfig)),
+            panels=panels_of(plain(remote.rawconfig)),
             files=files,
             tags=frozenset(remote.tags),
             name=str(remote.display_name),

@@ -13,7 +13,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import IO
@@ -201,7 +201,7 @@ class _Gathered:
             case RecordType.RUN:
                 self._take_run(_inside(record.payload, RecordType.RUN))
             case RecordType.CONFIG:
-                _update(self.config, _inside(record.payload, RecordType.CONFIG))
+                _update(self.config, _inside(record.payload, RecordType.CONFIG), merge=True)
             case RecordType.SUMMARY:
                 _update(self.summary, _inside(record.payload, RecordType.SUMMARY))
             case RecordType.HISTORY:
@@ -223,7 +223,7 @@ class _Gathered:
             elif number in (2, 3, 6, 7, 8, 9) and _text(value):
                 self.texts[number] = _text(value)
             elif number == 4 and isinstance(value, bytes):
-                _update(self.config, value)
+                _update(self.config, value, merge=True)
             elif number == 10:
                 tags.append(_text(value))
             elif number == 17 and isinstance(value, bytes) and self.started_at is None:
@@ -244,11 +244,24 @@ def _row(message: bytes) -> dict[str, JsonValue]:
     return row
 
 
-def _update(target: dict[str, JsonValue], message: bytes) -> None:
-    """Apply a ``SummaryRecord`` or ``ConfigRecord``: ``update`` is field 1, ``remove`` field 2 in both."""
+def merge_into(target: dict[str, JsonValue], changes: Mapping[str, JsonValue]) -> None:
+    """Set what ``changes`` say, however deep, and leave what else is there: so the SDK's process keeps a configuration."""
+    for key, value in changes.items():
+        there = target.get(key)
+        if isinstance(value, dict) and isinstance(there, dict):
+            merge_into(there, value)
+        elif value != {} or key not in target:
+            target[key] = value
+
+
+def _update(target: dict[str, JsonValue], message: bytes, *, merge: bool = False) -> None:
+    """Apply a ``SummaryRecord`` or ``ConfigRecord``: ``update`` is field 1, ``remove`` field 2 in both.
+
+    A mapping takes the place of what is there in a summary, and is merged with it in a configuration.
+    """
     for number, value in _fields(message):
         if number == 1 and isinstance(value, bytes):
-            _put(target, value)
+            _put(target, value, merge=merge)
         elif number == 2 and isinstance(value, bytes):
             *above, last = _path(value)
             inner: JsonValue = target
@@ -258,7 +271,7 @@ def _update(target: dict[str, JsonValue], message: bytes) -> None:
                 inner.pop(last, None)
 
 
-def _put(target: dict[str, JsonValue], item: bytes) -> None:
+def _put(target: dict[str, JsonValue], item: bytes, *, merge: bool = False) -> None:
     """Set one value: ``key`` or the parts of a nested one, and ``value_json``, numbered alike in all such messages."""
     path = _path(item)
     for part in path[:-1]:
@@ -266,7 +279,11 @@ def _put(target: dict[str, JsonValue], item: bytes) -> None:
         if not isinstance(below, dict):
             below = target[part] = {}
         target = below
-    target[path[-1]] = json.loads(_text(dict(_fields(item)).get(16)) or "null")
+    said = json.loads(_text(dict(_fields(item)).get(16)) or "null")
+    if merge:
+        merge_into(target, {path[-1]: said})
+    else:
+        target[path[-1]] = said
 
 
 def _path(item: bytes) -> Sequence[str]:

@@ -71,6 +71,7 @@ def attached(plan: Plan, run: ExistingRun) -> Plan:
         artifacts=tuple(of_run(artifact, plan.run_id, run.run_id) for artifact in plan.artifacts),
         axes={},
         replays=(),
+        panels={},
         exit_code=0,
         started_at=None,
         ended_at=None,

@@ -37,7 +37,7 @@ from wandb_outbox.plan.lineage import declared_artifacts
 from wandb_outbox.plan.live import attached, find_live
 from wandb_outbox.plan.models import LEFT_OUT, model_artifact
 from wandb_outbox.plan.params_meta import META, PARAMS, nested
-from wandb_outbox.plan.replays import Recorded, find_recorded, recorded_summary, without_secrets
+from wandb_outbox.plan.replays import Recorded, find_recorded, recorded_panels, recorded_summary, without_secrets
 from wandb_outbox.plan.secrets import OWN_KEY, Secrets, find_secrets, masked_config
 from wandb_outbox.plan.summary import ResultsSummary, is_reserved, merged, within_limit
 from wandb_outbox.plan.table import TableBuilder
@@ -173,6 +173,7 @@ def make_plan(request: PlanRequest, snapshot: Snapshot, own_secrets: Sequence[st
         fingerprint=snapshot.fingerprint,
         upload=declared.upload,
         replays=replays,
+        panels={} if recorded is None else recorded_panels(recorded.run),
         others=others,
         unit=request.unit if units else None,
         units=units[:-1] if units and request.unit == units[-1] else (),
@@ -434,6 +435,7 @@ def _redacted(plan: Plan, secrets: Secrets) -> Plan:
         config={**cast(dict[str, JsonValue], secrets.redact_all(plan.config)), _OWN: plan.config[_OWN]},
         summary=cast(dict[str, JsonValue], secrets.redact_all(plan.summary)),
         history=tuple(cast(dict[str, JsonValue], secrets.redact_all(row)) for row in plan.history),
+        panels=cast(dict[str, JsonValue], secrets.redact_all(plan.panels)),
         tables=tuple(table(each) for each in plan.tables),
         artifacts=tuple(whole(each) for each in plan.artifacts),
         warnings=tuple(replace(each, message=secrets.redact(each.message)) for each in plan.warnings),

@@ -7,6 +7,7 @@ later part go on where the part before it ended. Offline runs of other ids (rank
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +17,11 @@ from wandb_outbox.folder import LOG_SUFFIX, OFFLINE_PREFIX, FolderGone, default_
 from wandb_outbox.folder import snapshot as snapshot_of
 from wandb_outbox.formats.content import Content, Warn, warning
 from wandb_outbox.formats.offline_run import OfflineRun, log_in
-from wandb_outbox.formats.transaction_log import RecordedRun, read_head, read_run
+from wandb_outbox.formats.transaction_log import RecordedRun, merge_into, read_head, read_run
 from wandb_outbox.model import FileStat, JsonValue, PlanRequest, PlanWarning, Replay, SavedFile, Severity, Snapshot
 
 FILES = "files"
+_OWN = "_wandb"
 _WRITTEN_ANEW = frozenset({"config.yaml", "wandb-summary.json"})
 """Run files that the SDK makes from the configuration and the summary of the run that it sends."""
 
@@ -39,7 +41,7 @@ class Recorded:
         started = run.started_at or content.started_at
         return replace(
             content,
-            config={**{key: value for key, value in run.config.items() if key != "_wandb"}, **content.config},
+            config={**{key: value for key, value in run.config.items() if key != _OWN}, **content.config},
             history=run.rows or content.history,
             started_at=started,
             ended_at=content.ended_at if started is None else started + max(float(run.runtime or 0), last),
@@ -105,6 +107,13 @@ def without_secrets(replays: Sequence[Replay], search: Callable[[str, tuple[File
     return tuple(kept), tuple(left_out)
 
 
+def recorded_panels(run: RecordedRun) -> dict[str, JsonValue]:
+    """The charts that the run made with ``wandb.plot``; the SDK keeps them in the part of the configuration that is its own."""
+    own = run.config.get(_OWN)
+    panels = own.get("visualize") if isinstance(own, dict) else None
+    return panels if isinstance(panels, dict) else {}
+
+
 def recorded_summary(run: RecordedRun) -> Mapping[str, JsonValue]:
     """The summary as the run recorded it, without what the SDK keeps there for itself."""
     return {key: value for key, value in run.summary.items() if not key.startswith("_")}
@@ -145,12 +154,18 @@ def _joined_runs(runs: Sequence[RecordedRun]) -> RecordedRun:
         joined = replace(
             part,
             started_at=joined.started_at,
-            config={**joined.config, **part.config},
+            config=_merged(joined.config, part.config),
             summary={**joined.summary, **part.summary},
             rows=rows,
             runtime=(joined.runtime or 0) + (part.runtime or 0),
         )
     return joined
+
+
+def _merged(before: dict[str, JsonValue], after: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    both = copy.deepcopy(before)
+    merge_into(both, after)
+    return both
 
 
 def _shift(before: Sequence[Mapping[str, JsonValue]], after: Sequence[Mapping[str, JsonValue]]) -> int:
