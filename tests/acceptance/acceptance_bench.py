@@ -76,6 +76,11 @@ class Running:
         return self.process.pid
 
     @property
+    def out(self) -> str:
+        """What it has written to standard output so far."""
+        return self._out.read_text(errors="replace")
+
+    @property
     def err(self) -> str:
         """What it has written to standard error so far."""
         return self._err.read_text(errors="replace")
@@ -96,7 +101,7 @@ class Running:
     def wait(self, seconds: float = PATIENCE) -> Done:
         """Its end, waited for."""
         code = self.process.wait(timeout=seconds)
-        return Done(code, self._out.read_text(errors="replace"), self.err)
+        return Done(code, self.out, self.err)
 
     def kill(self) -> None:
         """SIGKILL, and its end."""

@@ -88,6 +88,15 @@ def test_status_says_where_it_found_no_outbox(idle: Bench) -> None:
     assert "--state-dir or WANDB_OUTBOX_STATE_DIR" in done.out
 
 
+def test_watching_the_status_ends_in_order(idle: Bench) -> None:
+    """Ctrl-C is how a person ends it, so it is no failure."""
+    shown = idle.start("status", "--watch", python=("-u",))
+    wait_for(lambda: "runs     none yet" in shown.out, "a status")
+    shown.signal(signal.SIGINT)
+    ended = shown.wait()
+    assert (ended.code, ended.err) == (0, "")
+
+
 @alone_on_a_bench
 def test_what_is_queued_says_what_it_waits_for(bench: Bench) -> None:
     """``why`` names the server, a pause and a daemon that does not run; so does ``wait``, which Ctrl-C ends in silence."""

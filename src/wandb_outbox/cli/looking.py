@@ -19,7 +19,16 @@ from wandb_outbox.row import Run, State
 
 
 def status_command(arguments: argparse.Namespace) -> int:
-    """How daemon, server and runs are."""
+    """How daemon, server and runs are; with ``--watch`` until Ctrl-C, at whatever moment that comes."""
+    try:
+        return _show_status(arguments)
+    except KeyboardInterrupt:
+        if not arguments.watch:
+            raise
+        return Exit.OK
+
+
+def _show_status(arguments: argparse.Namespace) -> int:
     state_dir = state_dir_of(arguments)
     while True:
         executor = running_executor(state_dir)
@@ -37,10 +46,7 @@ def status_command(arguments: argparse.Namespace) -> int:
             print(clear + printable(words, keep_lines=True), flush=True)
         if not arguments.watch:
             return Exit.OK if executor is not None else Exit.DOWN
-        try:
-            time.sleep(1.0)
-        except KeyboardInterrupt:
-            return Exit.OK
+        time.sleep(1.0)
 
 
 def list_command(arguments: argparse.Namespace) -> int:
