@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -106,6 +107,19 @@ def test_flush_beside_a_daemon(live: Live) -> None:
     assert row is not None
     assert row["state"] == "uploaded"
     assert "flush" in [event["verb"] for event in live.daemon.events("asked")]
+
+
+def test_flush_beside_a_daemon_that_is_stopped_ends_in_time(live: Live) -> None:
+    """It says so, and what it asked for is done when the daemon goes on."""
+    os.kill(live.daemon.pid, signal.SIGSTOP)
+    try:
+        folder = run_folders.make(live.bench.outputs / "2025-12-03/flush_beside_stopped")
+        done = live.bench.run("flush", live.bench.outputs, "--timeout", "1")
+    finally:
+        os.kill(live.daemon.pid, signal.SIGCONT)
+    assert done.code == 1, done
+    assert "the daemon did not answer in time" in done.err
+    assert live.run_of(folder).state == "finished"
 
 
 def test_upload_beside_a_daemon(live: Live) -> None:

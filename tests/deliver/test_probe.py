@@ -294,3 +294,21 @@ def test_no_answer_is_not_taken_for_an_unknown_length(server: Server, status: in
     server.status, server.body = status, body
     with pytest.raises(OSError, match=r"."):
         ask_log_lines(server.url, "key", "team", "project", "run")
+
+
+def test_what_is_no_web_server_is_quoted_in_one_line() -> None:
+    """Whatever it says: words of strangers are no commands to a terminal, and no pages in ``status``."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+
+        def greet() -> None:
+            connection, _ = there.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"SSH-2.0-\x1b[2Jhello\r\n" + b"x" * 5000)
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        url = f"http://127.0.0.1:{there.getsockname()[1]}"
+        answer = ask_server(url, "k")
+        greeting.join()
+    assert (answer.state, answer.detail) == (ServerState.OFFLINE, f"{url} cannot be reached (SSH-2.0- [2Jhello)")

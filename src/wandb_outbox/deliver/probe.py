@@ -73,9 +73,15 @@ def ask_server(base_url: str, key: str | None) -> Answer:
                 body = b""
             return read_answer(error.code, body, error.headers.get("Retry-After"))
     except urllib.error.URLError as error:
-        return Answer(ServerState.OFFLINE, f"{base_url} cannot be reached ({error.reason})")
+        return Answer(ServerState.OFFLINE, f"{base_url} cannot be reached ({_line(error.reason)})")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return Answer(ServerState.OFFLINE, f"{base_url} cannot be reached ({error or type(error).__name__})")
+        return Answer(ServerState.OFFLINE, f"{base_url} cannot be reached ({_line(error)})")
+
+
+def _line(reason: object) -> str:
+    """A reason in one line that may be printed: it may quote what stands at this address, and that need not be W&B."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(reason))
+    return " ".join(text.split())[:200] or type(reason).__name__
 
 
 def ask_log_lines(base_url: str, key: str | None, entity: str, project: str, run: str) -> int | None:

@@ -98,7 +98,7 @@ def flush_beside(
     """``flush`` beside a running daemon: ask it to look everywhere at once, and wait for what it finds."""
     deadline = None if timeout is None else time.monotonic() + timeout
     request = store.ask("flush", {}, now=time.time())
-    _await_answer(store, request, stopped=stopped, alive=alive)
+    _await_answer(store, request, stopped=stopped, alive=alive, deadline=deadline)
     while not stopped() and alive() and (deadline is None or time.monotonic() < deadline):
         show(store, ())
         counts = store.counts()
@@ -117,7 +117,12 @@ def told(error: OutboxError) -> str:
 
 
 def _await_answer(
-    store: Store, request: int, *, stopped: Callable[[], bool], alive: Callable[[], bool]
+    store: Store,
+    request: int,
+    *,
+    stopped: Callable[[], bool],
+    alive: Callable[[], bool],
+    deadline: float | None = None,
 ) -> dict[str, Any]:
     while (answer := store.answer_to(request)) is None:
         if stopped():
@@ -126,6 +131,11 @@ def _await_answer(
             raise UserError(
                 ["the daemon ended before it answered"],
                 hint="the request is kept: the next daemon takes it up; or ask again",
+            )
+        if deadline is not None and time.monotonic() > deadline:
+            raise OutboxError(
+                "the daemon did not answer in time",
+                hint="the request is kept; `wandb-outbox status` names the daemon's process: is it stopped, or without a disk?",
             )
         time.sleep(FOLLOW_POLL)
     return answer
