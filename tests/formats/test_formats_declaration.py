@@ -212,6 +212,7 @@ def test_our_schemas_use_only_what_the_checker_knows(package: str, name: str) ->
         ({"type": "string"}, ["", "a"], [1, None, [], {}, True]),
         ({"type": ["number", "null"]}, [1, 1.5, None], [True, "1"]),
         ({"type": "integer"}, [1], [1.5, False]),
+        ({"type": "integer", "minimum": 1, "maximum": 18}, [1, 18], [0, 19]),
         ({"type": "boolean"}, [True], [1, "true"]),
         ({"enum": ["a", "b"]}, ["a"], ["c", 1]),
         ({"type": "string", "minLength": 1, "pattern": "^a"}, ["a"], ["", " ", "b"]),

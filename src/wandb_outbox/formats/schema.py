@@ -18,7 +18,19 @@ from typing import Any
 from wandb_outbox.model import JsonValue
 
 KEYWORDS = frozenset(
-    {"type", "enum", "properties", "additionalProperties", "required", "items", "minLength", "pattern", "minItems"}
+    {
+        "type",
+        "enum",
+        "properties",
+        "additionalProperties",
+        "required",
+        "items",
+        "minLength",
+        "pattern",
+        "minItems",
+        "minimum",
+        "maximum",
+    }
 )
 """The keywords that are checked. Besides them a schema may have ``$schema``, ``title`` and ``description``."""
 
@@ -67,6 +79,11 @@ def faults(value: JsonValue, schema: Mapping[str, Any], path: Path = ()) -> Iter
         yield Fault(path, f"expected {' or '.join(map(str, schema['enum']))}, found {_shown(value)}")
     if isinstance(value, str):
         yield from _text_faults(value, schema, path)
+    elif isinstance(value, int | float):
+        if value < schema.get("minimum", value):
+            yield Fault(path, f"expected {schema['minimum']} or more, found {_shown(value)}")
+        if value > schema.get("maximum", value):
+            yield Fault(path, f"expected {schema['maximum']} or less, found {_shown(value)}")
     elif isinstance(value, dict):
         yield from _object_faults(value, schema, path)
     elif isinstance(value, list):
