@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -82,6 +82,10 @@ class Overrides:
     job_type: str | None = None
     tags: tuple[str, ...] | None = None
     notes: str | None = None
+
+    def after(self, earlier: Overrides) -> Overrides:
+        """These, in the project that was said earlier unless another is said now: there the folder would be a second run."""
+        return replace(self, entity=self.entity or earlier.entity, project=self.project or earlier.project)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,3 +107,19 @@ def test_a_folder_that_looks_like_no_run_is_sent_again_below_a_root_too(bench: B
     upload.wait()
     row = bench.wait_state(folder, "uploaded", root=str(bench.outputs))
     assert row["files"] == 2
+
+
+@alone_on_a_bench
+def test_a_folder_goes_on_in_the_project_that_was_named_for_it(bench: Bench) -> None:
+    """Sent again without a word of it, it is the next version of its run and no second run; `plan` says so, too."""
+    folder = plain_folder(bench)
+    assert bench.run("upload", folder, "--project", "named", "--tags", "a").code == 0
+    (folder / "more.json").write_text("[1]")
+    planned = json.loads(bench.run("plan", folder, "--json").out)["plans"][0]
+    assert planned["project"] == "named"
+    assert bench.run("upload", folder, "--tags", "b").code == 0
+    (run,) = bench.server.runs()
+    assert (run.project, {*run.tags}) == ("named", {"b"})
+    assert {each.version for each in bench.server.artifacts()} == {"v0", "v1"}
+    assert bench.run("upload", folder, "--project", "other").code == 0
+    assert {each.project for each in bench.server.runs()} == {"named", "other"}

@@ -255,7 +255,9 @@ class Executor:
         )  # fmt: skip
         if run.birth != judged.snapshot.birth and run.fingerprint != judged.snapshot.fingerprint:
             self.store.remake(run.key, birth=judged.snapshot.birth, site=self.site, reason="deleted and made anew")
-        if not self.store.force(run.key, overrides, judged.judgement, judged.snapshot, now=time.time()):
+            run = self.store.get(run.key) or run
+        said = overrides.after(run.overrides)
+        if not self.store.force(run.key, said, judged.judgement, judged.snapshot, now=time.time()):
             raise UserError(
                 [f"{path} is being uploaded just now"], hint="wait for it with `wandb-outbox status --watch`"
             )

@@ -51,7 +51,7 @@ def preview(
         verdict=judged.judgement.verdict.value,
         outcome=judged.judgement.outcome,
         reason=judged.judgement.reason,
-        overrides=overrides,
+        overrides=overrides.after(run.overrides) if run else overrides,
         **plan_rules(settings, root),
     )
     plan = make_plan(request, judged.snapshot)
