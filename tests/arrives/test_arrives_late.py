@@ -10,6 +10,7 @@ import pytest
 import wandb
 from arrivals import Way
 from between import Alter, lying
+from live_runs import log_live
 
 from wandb_outbox.deliver import send
 from wandb_outbox.errors import NotVerified
@@ -130,3 +131,19 @@ def test_a_run_without_a_summary_is_taken_up_again(sandbox: Sandbox, tmp_path: P
     assert way.arrived(first).summary == {}
     receipt = with_rows(way, 3).deliver()
     assert (receipt.run_id, len(way.arrived(receipt).history)) == (first.run_id, 3)
+
+
+def test_files_of_a_live_run_that_are_listed_late_are_read_back(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The SDK looks each one up as soon as it is sent."""
+    way = with_rows(Way(sandbox, tmp_path), 2)
+    live = log_live(sandbox, way.path)
+
+    def unlisted(data: Any) -> None:
+        files = data["project"]["run"]["files"]
+        if len(files["edges"]) == 1:
+            files["edges"] = []
+
+    with lying(sandbox, {"RunFiles": at_first(99, unlisted)}) as address:
+        receipt = way.through(address).deliver()
+    assert receipt.run_id == live
+    assert {"results.json", "run_tts_eval.log"} <= way.arrived(receipt).files.keys()

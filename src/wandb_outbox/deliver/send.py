@@ -437,11 +437,11 @@ class _Delivery:
         remote.update()
         step("send.opened")
         for name in plan.run_files:
-            remote.upload_file(os.path.join(plan.path, name), root=plan.path)
+            _upload_file(remote, os.path.join(plan.path, name), plan.path)
             self._still()
         with tempfile.TemporaryDirectory(dir=self._directory) as top:
             for shown in plan.media:
-                remote.upload_file(copy_into(top, shown.name, plan.path, shown.file.path), root=top)
+                _upload_file(remote, copy_into(top, shown.name, plan.path, shown.file.path), top)
                 self._still()
         self._enter(Stage.ARTIFACT)
         self._use_inputs(remote.use_artifact, plan, entity)
@@ -814,7 +814,7 @@ class _Delivery:
             os.makedirs(os.path.join(top, os.path.dirname(path)))
             with open(os.path.join(top, path), "wb") as file:
                 file.write(content)
-            remote.upload_file(os.path.join(top, path), root=top)
+            _upload_file(remote, os.path.join(top, path), top)
         own = artifact.digest
         logged = self._committed_as_sent(Logged(log(artifact, None), name, own, len(content)))
         return {
@@ -1036,6 +1036,16 @@ def _table(planned: PlannedTable) -> wandb.Table:
     table = wandb.Table(columns=list(planned.columns), data=[], allow_mixed_types=True)
     table.data = [list(row) for row in planned.rows]
     return table
+
+
+def _upload_file(remote: RemoteRun, path: str, root: str) -> None:
+    """Upload a file of a run that is not opened."""
+    try:
+        remote.upload_file(path, root=root)
+    except wandb.errors.CommError as error:
+        # Its last act is to look the file up, which the server may not show yet: everything is read back in the end.
+        if not isinstance(error.exc, IndexError):
+            raise
 
 
 def _look_again(artifact: wandb.Artifact) -> None:
