@@ -155,6 +155,11 @@ class Sender:
         self._opening = threading.Lock()
         self._stream: Any = None
 
+    @staticmethod
+    def warm() -> None:
+        """Start what all senders of this process share; with this room everything is loaded that a delivery needs."""
+        start_sdk()
+
     def _beside(self) -> Any:
         """A way into the SDK's process that belongs to no run; it is opened once, and ends with the process."""
         with self._opening:

@@ -168,11 +168,11 @@ class Uploader:
             return self._senders[key or ""]
 
     def _warm(self) -> None:
-        """Load the SDK and start its process, before the first delivery comes."""
+        """Load all that a delivery needs, and start the SDK's process, before the first one comes."""
         with contextlib.suppress(Exception):  # whatever is wrong, the delivery finds it again and tells of it
-            from wandb_outbox.deliver.sdk import start_sdk
+            from wandb_outbox.deliver.send import Sender
 
-            start_sdk()
+            Sender.warm()
 
     def _probe(self) -> None:
         answer = ask_server(self._base_url, find_api_key(self._environ, self._base_url))
