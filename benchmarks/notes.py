@@ -97,8 +97,8 @@ TRIED: Sequence[str] = (
         "one that is waited for: 2.7 s. Kept: two hundred at once: 2.0 s."
     ),
     (
-        "Of the eight seconds for 100 folders, 1.3 s pass before the first delivery: a folder must be free of writers twice, a second "
-        "apart. The uploader loads the SDK meanwhile."
+        "Of the eight seconds for 100 folders, 1.3 s pass before the first delivery: a folder must be free of writers twice, a "
+        "second apart. The uploader loads the SDK meanwhile."
     ),
     (
         "The pages of `list` put together by SQLite in two threads with a connection each: no faster than one thread, which "
