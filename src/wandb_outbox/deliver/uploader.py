@@ -145,8 +145,11 @@ class Uploader:
     def _sweep(self) -> None:
         """Remove what deliveries that have ended left on disk: the SDK keeps three copies of every table it sends.
 
-        What is older than every delivery under way belongs to none of them.
+        What is older than every delivery under way belongs to none of them. Before there is a sender the SDK may be starting:
+        the file in which its process is to leave its address belongs to no delivery, and is waited for.
         """
+        if not self._senders:
+            return
         oldest = min([time.time(), *list(self._began.values())])
         for name in ("tmp", "data/artifacts/staging", "cache/artifacts"):
             for directory, _, files in os.walk(os.path.join(self._directory, name)):
