@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import run_folders
-from acceptance_bench import Bench, alone_on_a_bench, artifact_of, md5s_on_disk, md5s_on_server, outputs_of
+from acceptance_bench import Bench, alone_on_a_bench, artifact_of, md5s_on_disk, md5s_on_server, outputs_of, wait_for
 from run_folders import Recipe
 
 from wandb_outbox.sandbox import Fault
@@ -169,11 +169,19 @@ def test_a_run_that_a_person_deleted_goes_under_a_new_one_or_is_left_alone(bench
 def test_two_outboxes_that_watch_one_root_send_everything_once(bench: Bench) -> None:
     """A service and a person at the same moment: the later one waits, and finds the run there, whatever its site is."""
     other = {"WANDB_OUTBOX_STATE_DIR": str(bench.top / "other-state"), "WANDB_OUTBOX_SITE": "elsewhere"}
-    bench.server.inject(Fault("put", "slow", delay=2.0, times=3))
+    bench.server.inject(Fault("put", "hang"))
     folder = run_folders.make(bench.outputs / "2025-12-03/run")
     bench.watch()
-    bench.wait_state(folder, "uploading")
-    done = bench.run("flush", bench.outputs, environ={**other, "WANDB_OUTBOX_LOG_LEVEL": "info"})
+    wait_for(lambda: bench.server.requests.of("CreateArtifactFiles"), "its files to be under way")
+    flush = bench.start("flush", bench.outputs, environ={**other, "WANDB_OUTBOX_LOG_LEVEL": "info"})
+
+    def told() -> bool:
+        listed = bench.run("list", "--json", environ=other)
+        return listed.code == 0 and any(run["error"] for run in listed.json()["runs"])
+
+    wait_for(told, "the later one to find it taken")
+    bench.server.clear_faults()
+    done = flush.wait()
     assert (done.code, done.out) == (0, "1 uploaded\n")
     assert "another wandb-outbox of this machine delivers it now" in done.err
     row = bench.wait_state(folder, "uploaded")
