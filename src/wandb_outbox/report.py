@@ -14,7 +14,7 @@ from typing import Any
 
 from wandb_outbox.outbox.lock import Executor
 from wandb_outbox.outbox.store import Attempt, Object, Store
-from wandb_outbox.row import LINGERS, Run, State, Verdict
+from wandb_outbox.row import LINGERS, Run, State, Verdict, is_at_or_below
 
 SCHEMA = 1
 
@@ -268,7 +268,7 @@ def _waiting_lines(run: Run, *, now: float, watched: Collection[str] | None) -> 
         yield "Waited for: a sign of its end, which is that the last open file is closed, or that something in it says so."
     if watched is None:
         yield "No daemon runs: it is looked at again by the next `wandb-outbox watch` or `wandb-outbox flush`."
-    elif run.root is not None and not any(_is_at_or_below(run.path, root) for root in watched):
+    elif run.root is not None and not any(is_at_or_below(run.path, root) for root in watched):
         yield (
             f"The daemon that runs does not watch {run.root}: start it with that root, too, or `flush` or `upload` it by hand."
         )
@@ -276,10 +276,6 @@ def _waiting_lines(run: Run, *, now: float, watched: Collection[str] | None) -> 
         yield f"Looked at again, without an event, at {moment(run.look_at)}, in {duration(run.look_at - now)}."
     elif run.look_at is not None:
         yield "Looked at again with its next event, and twice a minute without one (in its own rhythm where a root is polled)."
-
-
-def _is_at_or_below(path: str, top: str) -> bool:
-    return path == top or path.startswith(top.rstrip("/") + "/")
 
 
 def flush_text(uploaded: int, after: Mapping[State, int], server: str, detail: str) -> str:

@@ -163,3 +163,8 @@ def run_id(site: str, path: str, incarnation: int) -> str:
     number = int.from_bytes(digest.digest(), "big")
     alphabet = "0123456789abcdefghijkmnpqrstuvwx"
     return "".join(alphabet[(number >> shift) & 31] for shift in range(75, -1, -5))
+
+
+def is_at_or_below(path: str, top: str) -> bool:
+    """Whether a path is this directory, or lies below it."""
+    return path == top or path.startswith(top.rstrip("/") + "/")

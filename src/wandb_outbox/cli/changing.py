@@ -15,7 +15,7 @@ from wandb_outbox.cli.common import complain, named, printable, refuse_foreign, 
 from wandb_outbox.errors import UserError
 from wandb_outbox.outbox.store import Store
 from wandb_outbox.report import Exit
-from wandb_outbox.row import Run, State
+from wandb_outbox.row import Run, State, is_at_or_below
 
 _ON_ITS_WAY = (State.WRITING, State.HELD, State.QUEUED)
 
@@ -93,7 +93,7 @@ def _chosen(store: Store, arguments: argparse.Namespace, states: Sequence[State]
     chosen += named(store, arguments)
     top = os.path.realpath(os.path.expanduser(arguments.root or ""))
     if arguments.root is not None:
-        chosen = [run for run in chosen if run.path == top or run.path.startswith(top.rstrip("/") + "/")]
+        chosen = [run for run in chosen if is_at_or_below(run.path, top)]
     since = getattr(arguments, "since", None)
     if since is not None:
         try:

@@ -297,8 +297,8 @@ class _Delivery:
 
     def _delivered_already(self, identity: Identity, remote: RemoteRun, plan: Plan, entity: str) -> Receipt | None:
         """The receipt, when the server has this content whole; else ``None``: send it again, idempotently."""
-        delivered = plain(remote.summary_metrics.get(DELIVERED))
-        if not isinstance(delivered, dict) or delivered.get("fingerprint") != plan.fingerprint:
+        delivered = noted_by(remote)
+        if delivered.get("fingerprint") != plan.fingerprint:
             return None
         if delivered.get("intent") != intent_of(plan) and not identity.adopted:
             return None
@@ -394,8 +394,7 @@ class _Delivery:
         missing: Sequence[str] = lines
         if remote is not None:
             there = self._count_lines(entity, plan, remote)
-            delivered = plain(remote.summary_metrics.get(DELIVERED))
-            recorded = delivered.get(LOG) if isinstance(delivered, dict) else None
+            recorded = noted_by(remote).get(LOG)
             missing, self._log_frozen = missing_lines(there, recorded, lines)
             self._log_record = recorded if isinstance(recorded, dict) else {}
         if not self._log_frozen:

@@ -24,6 +24,7 @@ from wandb_outbox.folder import MAX_DEPTH, OWN_DIRECTORY, FolderGone, Selection,
 from wandb_outbox.formats import bytes_to_send, evidence, kind_of, recognise, upload_wish
 from wandb_outbox.model import OLDER, FormatEvidence, Judgement, Run, Snapshot, State, Verdict, WriterEvidence, Writers
 from wandb_outbox.outbox.store import Store
+from wandb_outbox.row import is_at_or_below
 from wandb_outbox.settings import RootSettings
 from wandb_outbox.steps import step
 
@@ -301,7 +302,7 @@ class Intake:
 
     def root_of(self, path: str) -> RootWatch | None:
         """The innermost root that the path is, or lies below."""
-        return next((root for root in self.roots if _is_at_or_below(path, root.settings.path)), None)
+        return next((root for root in self.roots if is_at_or_below(path, root.settings.path)), None)
 
     # -- scanning ----------------------------------------------------------------------------------------------------
 
@@ -353,7 +354,7 @@ class Intake:
         kept = {root.settings.path}
         for each in (*recent, *self._tracked):
             above = each
-            while above not in kept and _is_at_or_below(above, root.settings.path):
+            while above not in kept and is_at_or_below(above, root.settings.path):
                 kept.add(above)
                 above = os.path.dirname(above)
         for path in root.between:
@@ -417,7 +418,7 @@ class Intake:
             return False
         root.resting.pop(found.path, None)
         if root.between.pop(found.path, None) is not None:
-            for path in [path for path in root.between if _is_at_or_below(path, found.path)]:
+            for path in [path for path in root.between if is_at_or_below(path, found.path)]:
                 del root.between[path]
         self._unseen[found.path] = -found.mtime_ns
         heapq.heappush(self._newest, (-found.mtime_ns, found.path))
@@ -491,10 +492,10 @@ class Intake:
             # It went, or has another name now; what lay below it is watched no more, wherever it is by now.
             if self._watcher is not None:
                 self._watcher.unwatch(path)
-            for below in [below for below in root.between if _is_at_or_below(below, path)]:
+            for below in [below for below in root.between if is_at_or_below(below, path)]:
                 del root.between[below]
             for moved in self._tracked.values():
-                if _is_at_or_below(moved.path, path):
+                if is_at_or_below(moved.path, path):
                     moved.watched = False
                     self._schedule(moved, self._tick())
             root.next_scan = 0.0
@@ -510,7 +511,7 @@ class Intake:
             elif found is not None and sighting.is_directory and sighting.appeared:
                 self._scan_below(root, path)
         if not sighting.appeared:
-            for known in [known for known in root.resting if _is_at_or_below(known, path)]:
+            for known in [known for known in root.resting if is_at_or_below(known, path)]:
                 self._wake_up(known, root)
 
     def _tracked_above(self, path: str) -> Tracked | None:
@@ -916,13 +917,9 @@ class _AnyOf:
         return any(item in each for each in self._collections)
 
 
-def _is_at_or_below(path: str, top: str) -> bool:
-    return path == top or path.startswith(top.rstrip("/") + "/")
-
-
 def _is_job_of_submitit(path: str, root: str) -> bool:
     """Whether Hydra's launcher for Slurm began it: it keeps its own files beside the jobs, in the sweep's directory."""
-    while (path := os.path.dirname(path)) != root and _is_at_or_below(path, root):
+    while (path := os.path.dirname(path)) != root and is_at_or_below(path, root):
         if os.path.isdir(os.path.join(path, ".submitit")):
             return True
     return False
